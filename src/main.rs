@@ -1,0 +1,3 @@
+//! `crun-cargo`: a container runtime with the hub built in.
+
+fn main() {}
