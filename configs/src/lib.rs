@@ -9,6 +9,7 @@ mod hooks;
 mod mounts;
 mod namespaces;
 mod network;
+mod problems;
 mod process;
 mod resources;
 mod seccomp;
@@ -21,6 +22,7 @@ pub use namespaces::{
     IdMap, IdMaps, Namespace, NamespaceKind, Namespaces, TimeOffset, TimeOffsets,
 };
 pub use network::{Bridge, Interface, NetDevice, Network, Route};
+pub use problems::{Lowered, Problem, Problems};
 pub use process::{
     Capabilities, Capability, CpuAffinity, Groups, IoPriority, Process, Resource, Rlimit,
     Scheduler, Size, User, UserId,
@@ -29,5 +31,5 @@ pub use resources::{
     BlockIo, BlockThrottle, BlockWeight, Cgroup, CgroupDriver, Cpu, HugepageLimit, Memory,
     NetworkClass, RdmaLimit, Resources,
 };
-pub use seccomp::{Action, Comparison, Condition, Notify, Rule, Seccomp};
+pub use seccomp::{Action, Comparison, Condition, Notify, Policy, Rule, Seccomp};
 pub use spec::{IntelRdt, MemoryPolicy, Overlay, Personality, Root, Spec};

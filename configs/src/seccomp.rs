@@ -4,9 +4,19 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// Which system call policy a container gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seccomp {
+    /// docker's default profile for the capabilities of the process. It is named, not spelled out, so
+    /// that the runtime can use a filter compiled at build time.
+    Default,
+    /// This one.
+    Policy(Policy),
+}
+
 /// A policy, seccomp(2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seccomp {
+pub struct Policy {
     /// For calls no rule names.
     pub default: Action,
     /// Architectures by their `SCMP_ARCH_*` name, besides the native one; others are killed.
