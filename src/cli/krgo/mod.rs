@@ -1,0 +1,30 @@
+//! Image layers as branches of a git repository.
+
+use clap::ArgMatches;
+
+use super::{Globals, Personality};
+use crate::{home::Home, logger};
+
+/// Image layers as branches of a git repository.
+pub(crate) static PERSONALITY: Personality = Personality {
+    name: "krgo",
+    about: "Image layers as branches of a git repository",
+    failure: 1,
+    augment: |command| command,
+    globals_anywhere: false,
+    globals,
+    commands: &[],
+};
+
+fn globals(
+    personality: &'static Personality,
+    mut typed: Vec<ArgMatches>,
+) -> anyhow::Result<Globals> {
+    Ok(Globals {
+        home: Home::choose(None, None)?,
+        cgroup_manager: super::CgroupManager::default(),
+        log: logger::Settings::default(),
+        personality,
+        typed: typed.swap_remove(0),
+    })
+}

@@ -1,0 +1,80 @@
+//! Where images, containers and the state of running ones are kept, for root and for users.
+
+use std::{
+    env,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf, absolute},
+};
+
+use anyhow::Context;
+
+/// The two directories everything of ours is in.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    /// Images and containers, on disk.
+    pub(crate) root: PathBuf,
+    /// The state of running containers, in memory where the system has a place for that.
+    pub(crate) runroot: PathBuf,
+}
+
+impl Home {
+    /// What was asked for, else the environment, else the place for this user.
+    pub(crate) fn choose(root: Option<PathBuf>, runroot: Option<PathBuf>) -> anyhow::Result<Self> {
+        let root = match root.or_else(|| variable("CRUN_CARGO_ROOT")) {
+            Some(root) => root,
+            None => default_root()?,
+        };
+        let runroot = match runroot.or_else(|| variable("CRUN_CARGO_RUNROOT")) {
+            Some(runroot) => runroot,
+            None => default_runroot(&root),
+        };
+        // Containers outlive the working directory they were started in.
+        let complete = |path: PathBuf| {
+            absolute(&path).with_context(|| format!("cannot use {} as a directory", path.display()))
+        };
+        Ok(Self { root: complete(root)?, runroot: complete(runroot)? })
+    }
+
+    /// What containers leave on disk, one directory each.
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+}
+
+/// Makes a directory nobody else may look into (D-14), and its parents; content with one that is there.
+pub(crate) fn make_private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// A variable of the environment that is set to something.
+pub(crate) fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Whether this is the system's administrator, as far as the file system is concerned.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn default_root() -> anyhow::Result<PathBuf> {
+    if is_root() {
+        return Ok(PathBuf::from("/var/lib/crun-cargo"));
+    }
+    let data = variable("XDG_DATA_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".local/share")))
+        .context("cannot tell where to keep images: set HOME, XDG_DATA_HOME or --root")?;
+    Ok(data.join("crun-cargo"))
+}
+
+/// Without a runtime directory of the user's own, beside the images: /tmp is other people's too (D-14).
+fn default_runroot(root: &Path) -> PathBuf {
+    if is_root() {
+        return PathBuf::from("/run/crun-cargo");
+    }
+    match variable("XDG_RUNTIME_DIR") {
+        Some(directory) => directory.join("crun-cargo"),
+        None => root.join("run"),
+    }
+}

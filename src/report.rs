@@ -1,0 +1,149 @@
+//! The one place that prints a failure: `crun-cargo: what: why: errno`, then any hint.
+
+use std::{
+    borrow::Cow,
+    error::Error,
+    fmt::{self, Write},
+    io,
+    process::ExitCode,
+};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::{logger, output};
+
+/// A failure the program itself knows advice for; the libraries' errors bring their own.
+#[derive(Debug)]
+pub(crate) struct Advised {
+    message: String,
+    hint: String,
+}
+
+impl fmt::Display for Advised {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl Error for Advised {}
+
+/// A failure with advice.
+pub(crate) fn advise(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Advised { message: message.into(), hint: hint.into() })
+}
+
+/// Prints a failure and gives the exit code that says it was ours.
+pub(crate) fn failure(program: &str, error: &anyhow::Error, code: u8) -> ExitCode {
+    if let Some(usage) = error.downcast_ref::<clap::Error>() {
+        return usage_failure(program, usage, code);
+    }
+    if is_closed_pipe(error) {
+        return ExitCode::from(code);
+    }
+    let message = chain(error.as_ref());
+    output::note(format_args!("{program}: {message}"));
+    if let Some(hint) = causes(error.as_ref()).find_map(hint) {
+        output::note(format_args!("hint: {}", printable(&hint)));
+    }
+    logger::record_failure(&message);
+    ExitCode::from(code)
+}
+
+/// Text with its control characters made visible: names from an image or a registry's message must not
+/// drive the operator's terminal (D-15). Bidirectional overrides can make a name read as another.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    let is_unsafe = |letter: char| {
+        letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        if is_unsafe(letter) {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// The advice an error of ours carries.
+fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
+    cause.downcast_ref::<Advised>().map(|advised| advised.hint.clone())
+}
+
+/// The error and its causes, as `what: why: errno`.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut message = String::new();
+    for cause in causes(error) {
+        let text = cause.to_string();
+        // Some errors already end with their source's text.
+        if message.ends_with(&text) {
+            continue;
+        }
+        let separator = if message.is_empty() { "" } else { ": " };
+        // Writing to a String cannot fail.
+        let _ = write!(message, "{separator}{text}");
+    }
+    printable(&message).into_owned()
+}
+
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// What the parser has to say: help goes to standard output and is no failure.
+fn usage_failure(program: &str, error: &clap::Error, code: u8) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return match error.print() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(code),
+        };
+    }
+    let message = match (error.source(), error.get(ContextKind::InvalidArg)) {
+        // A value of ours that does not parse: its own error says more than the parser's page.
+        (Some(cause), Some(ContextValue::String(argument))) => {
+            format!("{}: {}", argument.trim(), chain(cause))
+        }
+        _ => {
+            let text = error.render().to_string();
+            text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()
+        }
+    };
+    output::note(format_args!("{program}: {message}"));
+    if let Some(hint) = error.source().and_then(|cause| causes(cause).find_map(hint)) {
+        output::note(format_args!("hint: {}", printable(&hint)));
+    }
+    logger::record_failure(message.lines().next().unwrap_or_default());
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_made_visible() {
+        assert_eq!(printable("plain ünïcode"), "plain ünïcode");
+        assert_eq!(printable("a\x1b[31mb\nc"), "a\\u{1b}[31mb\\nc");
+        assert_eq!(printable("\u{202e}gpj"), "\\u{202e}gpj");
+    }
+
+    #[test]
+    fn a_chain_is_one_line_without_repetition() {
+        let cause = io::Error::other("no space");
+        let error = anyhow::Error::new(cause).context("cannot write `a\nb`");
+        assert_eq!(chain(error.as_ref()), "cannot write `a\\nb`: no space");
+    }
+}
