@@ -1,6 +1,27 @@
-//! The system calls nix and rustix lack, and directory handles; the only crate with unsafe code.
+//! The system calls `nix` and `rustix` lack, and directory handles: the only crate with unsafe code.
+//!
+//! A wrapper makes one call, takes borrowed descriptors and returns owned ones, and has no opinion.
+//! Anything above one call is somebody else's crate.
 
+mod clone;
+mod credentials;
+mod descriptors;
+mod exec;
+mod mount;
 mod root;
+mod scheduling;
+mod seccomp;
+mod signals;
+mod sockets;
 pub mod xattr;
 
+pub use clone::{CloneFlags, Cloned, clone3, thread_count};
+pub use credentials::{join_anonymous_session_keyring, set_personality};
+pub use descriptors::{adopt, close_on_exec_from, disown_above, replace_standard};
+pub use exec::{exec_descriptor, exec_path};
+pub use mount::{MountAttr, mount_setattr};
 pub use root::Root;
+pub use scheduling::{SchedAttr, ioprio_set, sched_setattr, set_mempolicy};
+pub use seccomp::{SeccompInstruction, install_seccomp_filter};
+pub use signals::unblock_signals;
+pub use sockets::{receive_with_fds, send_with_fds};

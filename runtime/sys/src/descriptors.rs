@@ -1,0 +1,72 @@
+//! Descriptors by number: which survive exec, and the three standard ones.
+
+use std::{
+    ffi::{c_int, c_uint},
+    io,
+    os::fd::{FromRawFd, OwnedFd, RawFd},
+};
+
+use nix::errno::Errno;
+
+/// Marks every descriptor from `first` upward close-on-exec.
+///
+/// The flag needs Linux 5.11; older kernels answer EINVAL or ENOSYS, and the caller walks
+/// /proc/self/fd instead.
+pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: close_range(2) takes three integers and never reads or writes our memory. No descriptor is
+    // closed here, so no owner is left holding a dead one.
+    let result = unsafe {
+        libc::syscall(libc::SYS_close_range, first, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// Takes ownership of a descriptor that was inherited by number, such as those of `--preserve-fds`, after
+/// checking that it is open.
+///
+/// The caller states by calling that nothing else in this process owns it; owning a descriptor twice
+/// cannot break memory, but closes it under somebody's feet.
+pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD takes an integer and reads no memory.
+    let result = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    Errno::result(result)?;
+    // SAFETY: open, as was just checked; that nobody else owns it is this function's contract.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Closes every descriptor above 2, except those listed, without anybody's leave.
+///
+/// For a process that was just forked and is about to become something small and long-lived: it never
+/// returns to code that owns the descriptors.
+pub fn disown_above(keep: &[RawFd]) -> io::Result<()> {
+    let mut keep: Vec<c_int> = keep.iter().copied().filter(|fd| *fd > 2).collect();
+    keep.sort_unstable();
+    let mut first: c_int = 3;
+    for fd in keep {
+        if fd > first {
+            close_range(first, fd - 1)?;
+        }
+        first = fd + 1;
+    }
+    close_range(first, c_int::MAX)
+}
+
+fn close_range(first: c_int, last: c_int) -> io::Result<()> {
+    // SAFETY: takes integers only. Owners of the closed descriptors exist only in code this process
+    // will not return to, as the one caller's contract says.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// Puts `fd` in the place of a standard descriptor (0, 1 or 2), dup2(2).
+pub fn replace_standard(fd: RawFd, standard: RawFd) -> io::Result<()> {
+    if !(0..=2).contains(&standard) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: two integers. The standard descriptors have no Rust owner that would close them.
+    let result = unsafe { libc::dup2(fd, standard) };
+    Errno::result(result)?;
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Becoming another program.
+
+use std::{
+    convert::Infallible,
+    ffi::{CStr, CString, c_char},
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use nix::errno::Errno;
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// execve(2). Returns only on failure.
+pub fn exec_path(program: &CStr, args: &[CString], env: &[CString]) -> Result<Infallible, Errno> {
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: both arrays end with a null pointer and, like the strings they point to, live until the
+    // call fails or this memory is gone.
+    unsafe { libc::execve(program.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    Err(Errno::last())
+}
+
+/// execveat(2) of an open file, AT_EMPTY_PATH. Returns only on failure.
+///
+/// Scripts need the descriptor to stay open across the exec, since their interpreter opens it by name.
+pub fn exec_descriptor(
+    program: BorrowedFd<'_>,
+    args: &[CString],
+    env: &[CString],
+) -> Result<Infallible, Errno> {
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: the path is a static empty string, and both arrays are as in `exec_path`.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Err(Errno::last())
+}
