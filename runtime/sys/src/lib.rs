@@ -23,5 +23,5 @@ pub use mount::{MountAttr, mount_setattr};
 pub use root::Root;
 pub use scheduling::{SchedAttr, ioprio_set, sched_setattr, set_mempolicy};
 pub use seccomp::{SeccompInstruction, install_seccomp_filter};
-pub use signals::unblock_signals;
+pub use signals::{pidfd_send_signal, unblock_signals};
 pub use sockets::{receive_with_fds, send_with_fds};

@@ -1,0 +1,208 @@
+//! One container, and the verbs on it.
+
+use std::{
+    io::Write,
+    os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use configs::{Process, Resources, Spec};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags, openat},
+};
+
+use crate::{
+    ContainerId, Error, ExecOptions, Result, Running, State, Status,
+    error::OrFail,
+    exec,
+    process::send_signal,
+    state::{GATE, Record, StateDir},
+};
+
+/// One container.
+#[derive(Debug)]
+pub struct Container {
+    pub(crate) dir: StateDir,
+    /// `None` when its maker was killed before the first record.
+    pub(crate) record: Option<Record>,
+    /// Only in the process that made it.
+    pub(crate) running: Option<Running>,
+}
+
+impl Container {
+    pub(crate) fn load(dir: StateDir) -> Result<Self> {
+        let record = dir.record()?;
+        Ok(Self { dir, record, running: None })
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &ContainerId {
+        self.dir.id()
+    }
+
+    /// What it was made from.
+    pub fn spec(&self) -> Result<Spec> {
+        self.dir.spec()
+    }
+
+    /// Its first process, in the process that created it: to wait for, and with its terminal.
+    pub fn running(&mut self) -> Option<&mut Running> {
+        self.running.as_mut()
+    }
+
+    /// A look at it.
+    pub fn state(&self) -> Result<State> {
+        let spec = self.dir.spec().unwrap_or_default();
+        let (status, pid) = self.status_and_pid()?;
+        let record = self.record.clone();
+        Ok(State {
+            id: self.id().clone(),
+            status,
+            pid,
+            bundle: record.as_ref().map(|record| record.bundle.clone()).unwrap_or_default(),
+            rootfs: spec.root.path,
+            created: record.map_or(std::time::UNIX_EPOCH, |record| record.created()),
+            annotations: spec.annotations,
+        })
+    }
+
+    /// What it is doing.
+    pub fn status(&self) -> Result<Status> {
+        Ok(self.status_and_pid()?.0)
+    }
+
+    fn status_and_pid(&self) -> Result<(Status, Option<i32>)> {
+        let Some(init) = self.record.as_ref().and_then(|record| record.init.as_ref()) else {
+            let status = if self.dir.is_locked() { Status::Creating } else { Status::Stopped };
+            return Ok((status, None));
+        };
+        if init.open()?.is_none() {
+            return Ok((Status::Stopped, None));
+        }
+        let status = if self.dir.has(GATE) {
+            if self.dir.is_locked() { Status::Creating } else { Status::Created }
+        } else if self.is_frozen() {
+            Status::Paused
+        } else {
+            Status::Running
+        };
+        Ok((status, Some(init.pid)))
+    }
+
+    fn is_frozen(&self) -> bool {
+        false
+    }
+
+    /// Opens the gate: the program runs.
+    pub fn start(&self) -> Result<()> {
+        self.dir.lock()?;
+        let opened = self.open_gate();
+        self.dir.unlock()?;
+        opened
+    }
+
+    fn open_gate(&self) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let gate = match openat(&self.dir, GATE, flags, Mode::empty()) {
+            // No reader: the first process is gone.
+            Err(rustix::io::Errno::NXIO | rustix::io::Errno::NOENT) => {
+                return Err(self.wrong_status("start"));
+            }
+            other => other.or_fail(|| format!("open {GATE}"))?,
+        };
+        // The name goes first: whoever sees the program run must not see the container as created.
+        self.dir.remove_file(GATE)?;
+        std::fs::File::from(gate).write_all(b"0").or_fail(|| format!("write {GATE}"))
+    }
+
+    /// Sends a signal to the first process, or to all.
+    pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
+        if all {
+            return self.kill_all(signal);
+        }
+        match self.open_init()? {
+            Some(init) => send_signal(init.as_fd(), signal),
+            None => Err(self.wrong_status("kill")),
+        }
+    }
+
+    fn kill_all(&self, signal: i32) -> Result<()> {
+        for pid in self.processes()? {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid)
+                && let Ok(pidfd) =
+                    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+            {
+                send_signal(pidfd.as_fd(), signal)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes it; with `force`, kills what still runs in it.
+    pub fn delete(self, force: bool) -> Result<()> {
+        self.dir.lock()?;
+        if let Some(init) = self.open_init()? {
+            if !force && self.status()? != Status::Created {
+                return Err(self.wrong_status("delete"));
+            }
+            send_signal(init.as_fd(), libc::SIGKILL)?;
+            wait_for_end(&init, Duration::from_secs(10))?;
+        }
+        self.dir.remove()
+    }
+
+    /// Freezes all its processes.
+    pub fn pause(&self) -> Result<()> {
+        Err(Error::Unsupported("pausing needs the container's cgroup".into()))
+    }
+
+    /// Lets them go on.
+    pub fn resume(&self) -> Result<()> {
+        Err(Error::Unsupported("resuming needs the container's cgroup".into()))
+    }
+
+    /// All its processes, in our pid namespace.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        Ok(self.record.iter().filter_map(|record| Some(record.init.as_ref()?.pid)).collect())
+    }
+
+    /// Runs another process in it.
+    pub fn exec(&self, process: &Process, options: ExecOptions) -> Result<Running> {
+        exec::exec(self, process, options)
+    }
+
+    /// Changes its limits.
+    pub fn update(&self, resources: &Resources) -> Result<()> {
+        let _ = resources;
+        Err(Error::Unsupported("updating needs the container's cgroup".into()))
+    }
+
+    pub(crate) fn open_init(&self) -> Result<Option<OwnedFd>> {
+        match self.record.as_ref().and_then(|record| record.init.as_ref()) {
+            Some(init) => init.open(),
+            None => Ok(None),
+        }
+    }
+
+    fn wrong_status(&self, verb: &str) -> Error {
+        let status = self.status().unwrap_or(Status::Stopped);
+        Error::WrongStatus { id: self.id().clone(), verb: verb.into(), status }
+    }
+}
+
+/// Waits until a process has ended; it need not be our child.
+fn wait_for_end(pidfd: &OwnedFd, patience: Duration) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).ok();
+        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(0) => return Err(Error::call("wait for the killed process", nix::Error::ETIMEDOUT)),
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Error::call("poll", error)),
+        }
+    }
+}
