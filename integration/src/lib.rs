@@ -1,1 +1,32 @@
-//! integration
+//! What the black-box tests need: a private home for the program under test, images made without a
+//! network, a real registry to pull them from, and eyes for what a container leaves on the machine.
+//!
+//! Nothing here knows the crates under test. The program is found as a file and run as a user runs it.
+
+mod debootstrap;
+mod digest;
+mod env;
+mod finished;
+pub mod http;
+mod image;
+pub mod images;
+mod need;
+mod pty;
+mod registry;
+mod spawn;
+pub mod tar;
+mod token;
+pub mod torture;
+mod traces;
+pub mod tree;
+
+pub use debootstrap::debian;
+pub use digest::sha256;
+pub use env::{TestEnv, built, program};
+pub use finished::Finished;
+pub use image::{Built, Compression, Flavour, Image, Layer};
+pub use need::Need;
+pub use pty::Terminal;
+pub use registry::{Guard, PASSWORD, Registry, USER};
+pub use spawn::{Invocation, Running};
+pub use traces::Traces;
