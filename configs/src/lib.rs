@@ -4,6 +4,7 @@
 //! string that should have been a type, and nothing is checked twice. This crate makes no system call
 //! and knows no path that exists.
 
+pub mod default_seccomp;
 mod devices;
 mod hooks;
 mod mounts;

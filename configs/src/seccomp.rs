@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::default_seccomp;
+
 /// Which system call policy a container gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
@@ -88,4 +90,41 @@ pub struct Notify {
     pub socket: PathBuf,
     /// Sent along.
     pub metadata: String,
+}
+
+impl Policy {
+    /// The default profile spelled out, for a container with these capabilities (a mask).
+    pub fn default_for(capabilities: u64) -> Self {
+        let rules = default_seccomp::ROWS
+            .iter()
+            .filter(|row| row.applies(capabilities))
+            .map(|row| Rule {
+                names: row.names.iter().map(|&name| name.to_owned()).collect(),
+                action: row.errno.map_or(Action::Allow, Action::Errno),
+                conditions: row.test.iter().map(Condition::of_default).collect(),
+            })
+            .collect();
+        Self {
+            default: Action::Errno(default_seccomp::DEFAULT_ERRNO),
+            architectures: (default_seccomp::ARCHITECTURES.iter())
+                .map(|&name| name.to_owned())
+                .collect(),
+            flags: Vec::new(),
+            rules,
+            notify: None,
+        }
+    }
+}
+
+impl Condition {
+    fn of_default(test: &default_seccomp::Test) -> Self {
+        match *test {
+            default_seccomp::Test::Equal(index, value) => {
+                Self { index, comparison: Comparison::Equal, value }
+            }
+            default_seccomp::Test::Clear(index, mask) => {
+                Self { index, comparison: Comparison::Masked { mask }, value: 0 }
+            }
+        }
+    }
 }

@@ -164,7 +164,10 @@ impl Error {
 
     pub(crate) fn call(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
         let source = source.into();
-        Self::Call { what: what.into(), source: Errno::from_raw(source.raw_os_error().unwrap_or(0)) }
+        Self::Call {
+            what: what.into(),
+            source: Errno::from_raw(source.raw_os_error().unwrap_or(0)),
+        }
     }
 }
 

@@ -30,6 +30,7 @@ pub mod foreground;
 mod id;
 mod options;
 mod process;
+pub mod seccomp;
 mod state;
 
 pub use container::Container;

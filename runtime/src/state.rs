@@ -10,7 +10,9 @@ use std::{
 };
 
 use configs::Spec;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat, renameat, unlinkat,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{ContainerId, Error, Result, error::OrFail};
@@ -130,15 +132,16 @@ impl Identity {
     /// Opens the process; `None` when it is gone, be it that its number is somebody else's now.
     pub(crate) fn open(&self) -> Result<Option<OwnedFd>> {
         let Some(pid) = rustix::process::Pid::from_raw(self.pid) else { return Ok(None) };
-        let pidfd =
-            match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
-                Ok(pidfd) => pidfd,
-                Err(rustix::io::Errno::SRCH) => return Ok(None),
-                Err(error) => return Err(Error::call("pidfd_open", error)),
-            };
+        let pidfd = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(Error::call("pidfd_open", error)),
+        };
         // Opened first, compared after: the descriptor cannot change its mind any more.
         match start_time(self.pid) {
-            Ok((start, alive)) if start == self.start_time && alive && boot_id()? == self.boot_id => {
+            Ok((start, alive))
+                if start == self.start_time && alive && boot_id()? == self.boot_id =>
+            {
                 Ok(Some(pidfd))
             }
             Ok(_) => Ok(None),
