@@ -1,1 +1,3 @@
 //! rootfs
+
+pub mod git;
