@@ -1,0 +1,41 @@
+//! What is measured, and the goals it is held against.
+
+mod image;
+mod oci;
+
+use crate::{
+    measure::{Candidate, Rounds},
+    stage::Stage,
+    table::{self, Goal},
+};
+
+/// One table of measurements.
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) run: fn(&Rounds) -> Result<(), String>,
+}
+
+/// Every group, in the order they run.
+pub(crate) const ALL: &[Group] = &[
+    Group { name: "version", what: "the program's own start", run: version },
+    Group { name: "run", what: "`run --rm` of an image that is present", run: image::run },
+    Group { name: "pull", what: "a Debian base image into an empty store", run: image::pull },
+    Group { name: "first", what: "first process from an empty store", run: image::first },
+    Group { name: "large", what: "seven layers, about a gigabyte, empty store", run: image::large },
+    Group { name: "commit", what: "three changed files become a layer", run: image::commit },
+    Group { name: "oci", what: "`run` of the bundle `runc spec` makes", run: oci::run },
+    Group { name: "life", what: "`create`, `start` and `delete`", run: oci::life },
+    Group { name: "exec", what: "one more process in a running container", run: oci::exec },
+];
+
+fn version(rounds: &Rounds) -> Result<(), String> {
+    let stage = Stage::new()?;
+    let rows = rounds.measure(&[
+        Candidate::new("hello", [stage.floor()?, "hello".into()]),
+        Candidate::new("crun-cargo", [stage.ours("store").remove(0), "version".into()]),
+    ])?;
+    table::print(&rows, "hello");
+    table::judge(&rows, &[Goal { of: "crun-cargo", against: "hello", at_most: 1.5 }]);
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! Times commands with hyperfine, in turn, and reads their peak memory from time(1).
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+/// A command to time, with what has to happen before each of its runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) name: String,
+    pub(crate) command: Vec<String>,
+    /// A shell line run before every timed run, untimed.
+    pub(crate) prepare: Option<String>,
+}
+
+impl Candidate {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        command: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let command = command.into_iter().map(Into::into).collect();
+        Self { name: name.into(), command, prepare: None }
+    }
+
+    pub(crate) fn prepare(mut self, line: impl Into<String>) -> Self {
+        self.prepare = Some(line.into());
+        self
+    }
+
+    /// Runs it once, untimed: whether it works here at all, and what it said if it does not.
+    fn try_once(&self) -> Result<(), String> {
+        if let Some(line) = &self.prepare {
+            shell(line)?;
+        }
+        let output = Command::new(&self.command[0])
+            .args(&self.command[1..])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("{}: {error}", self.command[0]))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().rev().find(|line| !line.trim().is_empty());
+        Err(format!("{}: {}", output.status, last.unwrap_or("no message")))
+    }
+}
+
+/// How often each command runs.
+pub(crate) struct Rounds {
+    pub(crate) count: usize,
+}
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self { count: 20 }
+    }
+}
+
+/// What one command took.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) name: String,
+    /// Wall seconds, sorted.
+    pub(crate) seconds: Vec<f64>,
+    /// Largest resident set of any of its processes, in KiB; none where time(1) is missing.
+    pub(crate) peak_kib: Option<u64>,
+}
+
+impl Measured {
+    pub(crate) fn min(&self) -> f64 {
+        self.seconds.first().copied().unwrap_or(f64::NAN)
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        self.seconds.get(self.seconds.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+}
+
+impl Rounds {
+    /// Fewer rounds, for commands that take seconds.
+    pub(crate) fn slow(&self) -> Self {
+        Self { count: self.count.div_ceil(6).max(3) }
+    }
+
+    /// Times every candidate that works; says which do not.
+    pub(crate) fn measure(&self, candidates: &[Candidate]) -> Result<Vec<Measured>, String> {
+        let mut working = Vec::new();
+        for candidate in candidates {
+            match candidate.try_once() {
+                Ok(()) => working.push(candidate.clone()),
+                Err(reason) => println!("left out: {}: {reason}", candidate.name),
+            }
+        }
+        let mut measured: Vec<Measured> = working
+            .iter()
+            .map(|c| Measured { name: c.name.clone(), seconds: Vec::new(), peak_kib: peak(c) })
+            .collect();
+        for round in 0..self.count {
+            let mut order: Vec<usize> = (0..working.len()).collect();
+            order.rotate_left(round % working.len().max(1));
+            for (index, times) in order.iter().zip(hyperfine(&working, &order)?) {
+                measured[*index].seconds.extend(times);
+            }
+        }
+        for one in &mut measured {
+            one.seconds.sort_by(f64::total_cmp);
+        }
+        Ok(measured)
+    }
+}
+
+/// One round: each command once, in this order.
+fn hyperfine(candidates: &[Candidate], order: &[usize]) -> Result<Vec<Vec<f64>>, String> {
+    let export = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+    let mut command = Command::new("hyperfine");
+    command.args(["-N", "--runs", "1", "--style", "none", "--export-json"]).arg(export.path());
+    for &index in order {
+        let candidate = &candidates[index];
+        command.args(["--prepare", candidate.prepare.as_deref().unwrap_or("true")]);
+    }
+    for &index in order {
+        command.arg(join(&candidates[index].command));
+    }
+    let output = command.output().map_err(|error| format!("hyperfine: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("hyperfine: {}", String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    times(export.path())
+}
+
+fn times(export: &Path) -> Result<Vec<Vec<f64>>, String> {
+    let text = fs::read(export).map_err(|error| error.to_string())?;
+    let document: Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    let results = document["results"].as_array().ok_or("hyperfine exported no results")?;
+    Ok(results
+        .iter()
+        .map(|result| {
+            let times = result["times"].as_array();
+            times.into_iter().flatten().filter_map(Value::as_f64).collect()
+        })
+        .collect())
+}
+
+/// The command as one line that hyperfine splits back into the same words.
+fn join(words: &[String]) -> String {
+    let quoted: Vec<String> =
+        words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
+    quoted.join(" ")
+}
+
+fn peak(candidate: &Candidate) -> Option<u64> {
+    if let Some(line) = &candidate.prepare {
+        shell(line).ok()?;
+    }
+    let report = tempfile::NamedTempFile::new().ok()?;
+    let status = Command::new("/usr/bin/time")
+        .args(["-f", "%M", "-o"])
+        .arg(report.path())
+        .args(&candidate.command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .ok()?;
+    let text = status.success().then(|| fs::read_to_string(report.path()).ok())??;
+    text.trim().parse().ok()
+}
+
+/// Runs a line of shell to its end.
+pub(crate) fn shell(line: &str) -> Result<(), String> {
+    let output = Command::new("sh")
+        .args(["-c", line])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{line}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
