@@ -4,18 +4,28 @@
 //! string that should have been a type, and nothing is checked twice. This crate makes no system call
 //! and knows no path that exists.
 
+mod capability;
+mod check;
 pub mod default_seccomp;
+pub mod defaults;
 mod devices;
+pub mod flags;
 mod hooks;
+pub mod image;
 mod mounts;
 mod namespaces;
 mod network;
+mod options;
 mod problems;
 mod process;
 mod resources;
+mod rlimit;
 mod seccomp;
+mod seccomp_profile;
+mod signal;
 mod spec;
 
+pub use capability::UnknownCapability;
 pub use devices::{Device, DeviceKind, DeviceRule};
 pub use hooks::{Hook, Hooks};
 pub use mounts::{AttrFlags, Filesystem, Mount, MountIdMap, MountSource, Propagation, Relabel};
@@ -33,4 +43,5 @@ pub use resources::{
     NetworkClass, RdmaLimit, Resources,
 };
 pub use seccomp::{Action, Comparison, Condition, Notify, Policy, Rule, Seccomp};
+pub use signal::{Signal, UnknownSignal};
 pub use spec::{IntelRdt, MemoryPolicy, Overlay, Personality, Root, Spec};

@@ -38,6 +38,33 @@ pub struct Mount {
     pub after: Vec<crate::Hook>,
 }
 
+impl Mount {
+    /// A mount with no attributes of its own.
+    pub fn new(destination: PathBuf, source: MountSource) -> Self {
+        Self {
+            destination,
+            source,
+            set: AttrFlags::default(),
+            clear: AttrFlags::default(),
+            set_recursive: AttrFlags::default(),
+            clear_recursive: AttrFlags::default(),
+            propagation: None,
+            id_map: None,
+            copy_up: false,
+            no_follow: false,
+            relabel: None,
+            before: Vec::new(),
+            after: Vec::new(),
+        }
+    }
+
+    /// One file or directory of the host, without what is mounted below it.
+    pub fn bind(host: PathBuf, destination: PathBuf) -> Self {
+        let source = MountSource::Bind { path: host, recursive: false };
+        Self { propagation: Some((Propagation::Private, false)), ..Self::new(destination, source) }
+    }
+}
+
 /// What a mount shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSource {

@@ -30,6 +30,26 @@ impl NamespaceKind {
         (Self::Mount, "mount", "NEWNS"),
         (Self::Time, "time", "NEWTIME"),
     ];
+
+    /// As config.json spells it.
+    pub fn oci_name(self) -> &'static str {
+        Self::NAMES.iter().find(|row| row.0 == self).map_or("", |row| row.1)
+    }
+
+    /// As container.json spells it.
+    pub fn nsinit_name(self) -> &'static str {
+        Self::NAMES.iter().find(|row| row.0 == self).map_or("", |row| row.2)
+    }
+
+    /// From config.json's spelling.
+    pub fn from_oci(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|row| row.1 == name).map(|row| row.0)
+    }
+
+    /// From container.json's spelling.
+    pub fn from_nsinit(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|row| row.2 == name).map(|row| row.0)
+    }
 }
 
 /// One entry: a kind, and whether to create or to join.

@@ -128,3 +128,71 @@ impl Condition {
         }
     }
 }
+
+/// libseccomp's spelling of each action, with what it returns when nothing else is said.
+const ACTIONS: [(&str, Action); 9] = [
+    ("SCMP_ACT_ALLOW", Action::Allow),
+    // EPERM is what every engine means by an ERRNO without a number.
+    ("SCMP_ACT_ERRNO", Action::Errno(1)),
+    ("SCMP_ACT_KILL", Action::KillThread),
+    ("SCMP_ACT_KILL_THREAD", Action::KillThread),
+    ("SCMP_ACT_KILL_PROCESS", Action::KillProcess),
+    ("SCMP_ACT_TRAP", Action::Trap),
+    ("SCMP_ACT_TRACE", Action::Trace(1)),
+    ("SCMP_ACT_LOG", Action::Log),
+    ("SCMP_ACT_NOTIFY", Action::Notify),
+];
+
+const COMPARISONS: [(&str, Comparison); 7] = [
+    ("SCMP_CMP_EQ", Comparison::Equal),
+    ("SCMP_CMP_NE", Comparison::NotEqual),
+    ("SCMP_CMP_LT", Comparison::Less),
+    ("SCMP_CMP_LE", Comparison::LessOrEqual),
+    ("SCMP_CMP_GT", Comparison::Greater),
+    ("SCMP_CMP_GE", Comparison::GreaterOrEqual),
+    ("SCMP_CMP_MASKED_EQ", Comparison::Masked { mask: 0 }),
+];
+
+/// The action of that name, returning `errno` where it returns something. An unknown name is refused,
+/// never read as a weaker one (D-30, D-37).
+pub(crate) fn action_named(name: &str, errno: Option<u16>) -> Result<Action, String> {
+    let row = ACTIONS.iter().find(|row| row.0 == name);
+    let action = row.map(|row| row.1).ok_or_else(|| format!("no such action {name:?}"))?;
+    match (action, errno) {
+        (Action::Errno(_), Some(errno)) => Ok(Action::Errno(errno)),
+        (Action::Trace(_), Some(message)) => Ok(Action::Trace(message)),
+        (_, Some(_)) => Err(format!("{name} returns no errno")),
+        (action, None) => Ok(action),
+    }
+}
+
+/// The comparison of that name; a masked one masks with `mask`.
+pub(crate) fn comparison_named(name: &str, mask: u64) -> Result<Comparison, String> {
+    match COMPARISONS.iter().find(|row| row.0 == name).map(|row| row.1) {
+        Some(Comparison::Masked { .. }) => Ok(Comparison::Masked { mask }),
+        Some(comparison) => Ok(comparison),
+        None => Err(format!("no such comparison {name:?}")),
+    }
+}
+
+impl Action {
+    /// libseccomp's name, and the number that goes with it.
+    pub(crate) fn oci_name(self) -> (&'static str, Option<u16>) {
+        let number = match self {
+            Self::Errno(number) | Self::Trace(number) => Some(number),
+            _ => None,
+        };
+        let same =
+            |row: &&(&str, Self)| std::mem::discriminant(&row.1) == std::mem::discriminant(&self);
+        (ACTIONS.iter().rfind(same).map_or("SCMP_ACT_KILL", |row| row.0), number)
+    }
+}
+
+impl Comparison {
+    /// libseccomp's name.
+    pub(crate) fn oci_name(self) -> &'static str {
+        let same =
+            |row: &&(&str, Self)| std::mem::discriminant(&row.1) == std::mem::discriminant(&self);
+        COMPARISONS.iter().find(same).map_or("SCMP_CMP_EQ", |row| row.0)
+    }
+}
