@@ -41,6 +41,11 @@ impl Home {
     pub(crate) fn containers(&self) -> PathBuf {
         self.root.join("containers")
     }
+
+    /// Containers' names, one link each.
+    pub(crate) fn names(&self) -> PathBuf {
+        self.root.join("names")
+    }
 }
 
 /// Makes a directory nobody else may look into (D-14), and its parents; content with one that is there.

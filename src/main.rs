@@ -7,10 +7,13 @@ mod cli;
 mod home;
 mod logger;
 mod output;
+mod progress;
+mod record;
 mod report;
 mod table;
 mod templates;
 mod timestamp;
+mod words;
 
 use std::process::ExitCode;
 
