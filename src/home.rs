@@ -37,14 +37,19 @@ impl Home {
         Ok(Self { root: complete(root)?, runroot: complete(runroot)? })
     }
 
-    /// What containers leave on disk, one directory each.
-    pub(crate) fn containers(&self) -> PathBuf {
-        self.root.join("containers")
+    /// What we know of each container, a directory each. (The store has `containers` for their files.)
+    pub(crate) fn records(&self) -> PathBuf {
+        self.root.join("records")
     }
 
     /// Containers' names, one link each.
     pub(crate) fn names(&self) -> PathBuf {
         self.root.join("names")
+    }
+
+    /// Named volumes, a directory each.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
     }
 }
 

@@ -4,12 +4,17 @@
 //! libraries. `cli` says which command lines there are.
 
 mod cli;
+mod condition;
 mod home;
+mod images;
+mod launch;
 mod logger;
 mod output;
+mod processes;
 mod progress;
 mod record;
 mod report;
+mod request;
 mod table;
 mod templates;
 mod timestamp;
@@ -18,5 +23,9 @@ mod words;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // A process made only to start a container is no command line of anybody's.
+    if let Some(status) = runtime::bootstrap::run_if_requested() {
+        return ExitCode::from(status.code());
+    }
     cli::main(std::env::args_os().collect())
 }

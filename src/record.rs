@@ -1,6 +1,6 @@
 //! What is kept on disk about each container: what `ps -a`, `inspect`, `diff`, `commit` and `rm` need.
 //!
-//! `containers/ID/record` is a journal of JSON lines: the container as it was made, then what happened to
+//! `records/ID/journal` is a journal of JSON lines: the container as it was made, then what happened to
 //! it. Whoever runs the container in the foreground holds a lock on the journal, so `wait` needs no
 //! polling: it waits for the lock and reads on, even when `--rm` has taken the name away meanwhile.
 //! `names/NAME` is a symbolic link whose text is the container's id: made in one atomic step (D-55), and
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The journal's file name.
-const JOURNAL: &str = "record";
+const JOURNAL: &str = "journal";
 
 /// Larger than any record: labels and environment of an image are limited with its configuration.
 const MAX_JOURNAL: u64 = 32 << 20;
@@ -62,15 +62,20 @@ pub(crate) struct Record {
 }
 
 /// Where a container's root came from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Origin {
     /// An image, by the name used and by its id.
     Image { name: String, id: String },
     /// A directory of the host, with changes kept apart.
     Sandbox(PathBuf),
     /// A directory of the host itself.
-    #[default]
-    Directory,
+    Directory(PathBuf),
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self::Directory(PathBuf::from("/"))
+    }
 }
 
 /// One later line of the journal.
@@ -99,7 +104,7 @@ impl Container {
     /// Makes a container's directory, journal and name; the caller holds its lock as long as it keeps
     /// the result.
     pub(crate) fn create(home: &Home, record: Record, name: Option<&str>) -> anyhow::Result<Self> {
-        let directory = home.containers().join(&record.id);
+        let directory = home.records().join(&record.id);
         make_private_directory(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
         let container = Self::write_new(directory.clone(), record)?;
@@ -298,7 +303,7 @@ pub(crate) fn find(home: &Home, wanted: &str) -> anyhow::Result<Container> {
     let valid: Result<ContainerId, _> = wanted.parse();
     let named = valid.as_ref().ok().and_then(|name| fs::read_link(home.names().join(name)).ok());
     if let Some(id) = named
-        && let Some(container) = Container::load(home.containers().join(id.file_name().unwrap_or_default()))?
+        && let Some(container) = Container::load(home.records().join(id.file_name().unwrap_or_default()))?
     {
         return Ok(container);
     }
@@ -321,7 +326,7 @@ pub(crate) fn find(home: &Home, wanted: &str) -> anyhow::Result<Container> {
 }
 
 fn directories(home: &Home) -> anyhow::Result<Vec<PathBuf>> {
-    let root = home.containers();
+    let root = home.records();
     let entries = match fs::read_dir(&root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.with_context(|| format!("cannot read {}", root.display()))?,
@@ -340,7 +345,7 @@ fn claim(home: &Home, name: &str, id: &str) -> anyhow::Result<()> {
             other => return other.with_context(|| format!("cannot make {}", path.display())),
         }
         let Ok(holder) = fs::read_link(&path) else { continue };
-        if fs::symlink_metadata(home.containers().join(&holder)).is_ok() {
+        if fs::symlink_metadata(home.records().join(&holder)).is_ok() {
             let holder: String = holder.to_string_lossy().chars().take(12).collect();
             return Err(advise(
                 format!("the name {name:?} is in use by container {holder}"),

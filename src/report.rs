@@ -10,7 +10,7 @@ use std::{
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::{logger, output};
+use crate::{cli::Personality, logger, output};
 
 /// A failure the program itself knows advice for; the libraries' errors bring their own.
 #[derive(Debug)]
@@ -32,6 +32,16 @@ pub(crate) fn advise(message: impl Into<String>, hint: impl Into<String>) -> any
     anyhow::Error::new(Advised { message: message.into(), hint: hint.into() })
 }
 
+/// docker's exit codes for a program that cannot be run; everything else is ours.
+pub(crate) fn code(error: &anyhow::Error, ours: u8) -> u8 {
+    let runtime = causes(error.as_ref()).find_map(|cause| cause.downcast_ref::<runtime::Error>());
+    match runtime.map(runtime::Error::innermost) {
+        Some(runtime::Error::ProgramNotFound { .. }) => 127,
+        Some(runtime::Error::CannotExecute { .. }) => 126,
+        _ => ours,
+    }
+}
+
 /// Prints a failure and gives the exit code that says it was ours.
 pub(crate) fn failure(program: &str, error: &anyhow::Error, code: u8) -> ExitCode {
     if let Some(usage) = error.downcast_ref::<clap::Error>() {
@@ -47,6 +57,24 @@ pub(crate) fn failure(program: &str, error: &anyhow::Error, code: u8) -> ExitCod
     }
     logger::record_failure(&message);
     ExitCode::from(code)
+}
+
+/// Does something to each of several things: goes on past failures, prints the names of those that went
+/// well, and fails if any did.
+pub(crate) fn each(
+    names: &[String],
+    personality: &Personality,
+    verb: impl Fn(&String) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for name in names {
+        match verb(name) {
+            Ok(()) => output::line(name)?,
+            // docker's way: 1, since ours was to do all of them.
+            Err(error) => code = failure(personality.name, &error, 1),
+        }
+    }
+    Ok(code)
 }
 
 /// Text with its control characters made visible: names from an image or a registry's message must not
@@ -71,7 +99,16 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 
 /// The advice an error of ours carries.
 fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
-    cause.downcast_ref::<Advised>().map(|advised| advised.hint.clone())
+    if let Some(error) = cause.downcast_ref::<Advised>() {
+        return Some(error.hint.clone());
+    }
+    if let Some(error) = cause.downcast_ref::<registry::Error>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<rootfs::Error>() {
+        return error.hint().map(str::to_owned);
+    }
+    cause.downcast_ref::<runtime::Error>()?.hint().map(str::to_owned)
 }
 
 /// The error and its causes, as `what: why: errno`.

@@ -115,7 +115,11 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     let (personality, arguments) = choose(arguments);
     match dispatch(personality, arguments) {
         Ok(code) => code,
-        Err(error) => report::failure(personality.name, &error, personality.failure),
+        Err(error) => {
+            let ours = personality.failure;
+            let code = if ours == 125 { report::code(&error, ours) } else { ours };
+            report::failure(personality.name, &error, code)
+        }
     }
 }
 

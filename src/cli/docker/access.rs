@@ -1,0 +1,38 @@
+//! The flags of every command that may speak to a registry.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+
+use crate::{images::Access, progress};
+
+/// How to reach registries, and what to show meanwhile.
+#[derive(Args, Clone, Debug)]
+pub(super) struct AccessArgs {
+    /// Accept any certificate, and plain HTTP, with --tls-verify=false
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    tls_verify: bool,
+
+    /// Log in with these credentials, this time only
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    creds: Option<String>,
+
+    /// Look for logins in this file only [env: REGISTRY_AUTH_FILE]
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+}
+
+impl AccessArgs {
+    /// As the glue takes it.
+    pub(super) fn access(self) -> Access {
+        Access { tls_verify: self.tls_verify, creds: self.creds, authfile: self.authfile }
+    }
+}
+
+/// What to show while something takes time.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct ProgressArgs {
+    /// How to show progress: auto, tty, plain, json, none
+    #[arg(long, value_name = "MODE", default_value = "auto", hide_possible_values = true, hide_default_value = true)]
+    pub(super) progress: progress::Mode,
+}

@@ -1,0 +1,86 @@
+//! `pull`: bring an image from its registry into the local store.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use registry::{Platform, Source};
+use rootfs::{Settings, Store};
+
+use super::access::{AccessArgs, ProgressArgs};
+use crate::{
+    cli::{Globals, Verb},
+    images::{self, Policy, Wanted},
+    output,
+    progress::Progress,
+    report::advise,
+};
+
+/// Pull an image
+///
+/// Besides registries, images can be taken from oci:DIR[:TAG], oci-archive:FILE[:TAG],
+/// docker-archive:FILE[:NAME] and dir:DIR.
+#[derive(Args, Debug)]
+pub(super) struct Pull {
+    /// Image to pull, such as `debian:jessie`
+    image: Source,
+
+    /// Variant to choose when the image has several
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+
+    /// Pull every tag of the repository
+    #[arg(short, long)]
+    all_tags: bool,
+
+    /// When to pull: always, missing, newer, never
+    #[arg(long, value_name = "POLICY", default_value = "always", hide_possible_values = true)]
+    policy: Policy,
+
+    /// Keep the compressed layers, so that a push sends the very same bytes; =false saves their space
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    keep_blobs: bool,
+
+    /// Print only the image's id
+    #[arg(short, long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    progress: ProgressArgs,
+
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+impl Verb for Pull {
+    fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        let settings = Settings { keep_blobs: self.keep_blobs, ..Settings::default() };
+        let store = Store::with_settings(&globals.home.root, settings)?;
+        let access = self.access.clone().access();
+        let progress = Progress::new(self.progress.progress, self.quiet);
+        let sources = if self.all_tags {
+            every_tag(&self.image, &access)?
+        } else {
+            vec![self.image.clone()]
+        };
+        for source in sources {
+            let name = source.to_string();
+            let platform = self.platform.clone();
+            let wanted = Wanted { source, platform, policy: self.policy, access: &access };
+            let image = images::ensure(&store, &name, &wanted, &progress)?;
+            output::line(image.id())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn every_tag(image: &Source, access: &images::Access) -> anyhow::Result<Vec<Source>> {
+    let Source::Registry(reference) = image else {
+        return Err(advise(
+            format!("{image}: only a registry has tags to pull all of"),
+            "leave --all-tags out",
+        ));
+    };
+    let tags = access.client()?.tags(reference)?;
+    let tagged = tags.iter().map(|tag| Ok(Source::Registry(reference.with_tag(tag)?)));
+    tagged.collect()
+}

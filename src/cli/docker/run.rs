@@ -1,0 +1,173 @@
+//! `run`: a container, from a reference or a directory to its exit code.
+
+use std::{path::PathBuf, process::ExitCode, str::FromStr};
+
+use clap::Args;
+use registry::{Platform, Source};
+use rootfs::Store;
+use runtime::ContainerId;
+
+use super::{
+    access::{AccessArgs, ProgressArgs},
+    container::ContainerArgs,
+};
+use crate::{
+    cli::{Globals, Verb},
+    images::{self, Policy, Wanted},
+    launch::{self, Base, Launch},
+    progress::Progress,
+    report::advise,
+};
+
+/// Run a command in a new container
+///
+/// The image is pulled when it is not here. With --rootfs, a directory takes the image's place: its files
+/// are not changed, unless :rw is added. `run --rootfs / bash` is a throw-away copy of this very machine.
+#[derive(Args, Debug)]
+#[command(
+    disable_help_flag = true,
+    override_usage = "crun-cargo run [OPTIONS] IMAGE [COMMAND] [ARG]...\n       crun-cargo run [OPTIONS] --rootfs DIR COMMAND [ARG]..."
+)]
+pub(super) struct Run {
+    /// Use this directory instead of an image: ro, rw, or O to keep changes apart (the default)
+    #[arg(long, value_name = "DIR[:ro|:rw|:O]")]
+    rootfs: Option<RootfsFlag>,
+
+    /// Name of the container
+    #[arg(long)]
+    name: Option<ContainerId>,
+
+    /// Remove the container when it ends
+    #[arg(long)]
+    rm: bool,
+
+    /// Write the container's id to this file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+
+    /// When to pull: always, missing, newer, never
+    #[arg(long, value_name = "POLICY", default_value = "missing", hide_possible_values = true)]
+    pull: Policy,
+
+    /// Variant to choose when the image has several
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+
+    /// Say nothing while pulling
+    #[arg(short, long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    progress: ProgressArgs,
+
+    #[command(flatten)]
+    access: AccessArgs,
+
+    #[command(flatten)]
+    container: ContainerArgs,
+
+    #[arg(short, long, hide = true)]
+    detach: bool,
+
+    #[arg(short, long, hide = true, value_name = "PORTS")]
+    publish: Vec<String>,
+
+    #[arg(short = 'P', long, hide = true)]
+    publish_all: bool,
+
+    /// Image, command and arguments
+    #[arg(value_name = "IMAGE", trailing_var_arg = true, hide = true)]
+    words: Vec<String>,
+}
+
+/// `DIR[:ro|:rw|:O]`
+#[derive(Clone, Debug, PartialEq)]
+struct RootfsFlag {
+    directory: PathBuf,
+    mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mode {
+    ReadOnly,
+    ReadWrite,
+    Sandbox,
+}
+
+impl FromStr for RootfsFlag {
+    type Err = std::io::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (directory, mode) = match text.rsplit_once(':') {
+            Some((directory, "ro")) => (directory, Mode::ReadOnly),
+            Some((directory, "rw")) => (directory, Mode::ReadWrite),
+            Some((directory, "O")) => (directory, Mode::Sandbox),
+            _ => (text, Mode::Sandbox),
+        };
+        Ok(Self { directory: std::fs::canonicalize(directory)?, mode })
+    }
+}
+
+impl Verb for Run {
+    fn run(mut self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        self.refuse_what_is_missing()?;
+        let store = Store::open(&globals.home.root)?;
+        let mut words = std::mem::take(&mut self.words);
+        let base = match &self.rootfs {
+            Some(rootfs) => match rootfs.mode {
+                Mode::Sandbox => Base::Sandbox(rootfs.directory.clone()),
+                mode => Base::Directory {
+                    path: rootfs.directory.clone(),
+                    read_only: mode == Mode::ReadOnly,
+                },
+            },
+            None if words.is_empty() => {
+                return Err(advise(
+                    "which image is to be run?",
+                    "for example: crun-cargo run -it --rm debian bash",
+                ));
+            }
+            None => self.image(&store, words.remove(0))?,
+        };
+        let launch = Launch {
+            base,
+            request: self.container.request(words)?,
+            name: self.name.map(|name| name.to_string()),
+            remove: self.rm,
+            cidfile: self.cidfile,
+        };
+        let status = launch::run(&globals.home, &store, globals.cgroup_manager, launch)?;
+        Ok(ExitCode::from(status.code()))
+    }
+}
+
+impl Run {
+    fn image(&self, store: &Store, name: String) -> anyhow::Result<Base> {
+        let access = self.access.clone().access();
+        let wanted = Wanted {
+            source: name.parse::<Source>()?,
+            platform: self.platform.clone(),
+            policy: self.pull,
+            access: &access,
+        };
+        let progress = Progress::new(self.progress.progress, self.quiet);
+        let image = Box::new(images::ensure(store, &name, &wanted, &progress)?);
+        Ok(Base::Image { name, image })
+    }
+
+    fn refuse_what_is_missing(&self) -> anyhow::Result<()> {
+        if self.detach {
+            return Err(advise(
+                "-d: containers in the background do not exist yet",
+                "leave -d out; the container runs until its program ends",
+            ));
+        }
+        if self.publish_all || !self.publish.is_empty() {
+            return Err(advise(
+                "-p: ports cannot be published yet, since containers have no network of their own",
+                "with --network host, the program's ports are the host's",
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! A container's life in the foreground: record, files, start, wait, remove.
+//!
+//! Everything that can be wrong with the request is found before anything is made. The record is
+//! written before the files it stands for (D-55), so that `rm` finds whatever a crash leaves behind.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use configs::{Mount, MountSource, Overlay, Root, Spec};
+use oci_spec::image::ImageConfiguration;
+use rootfs::{Snapshot, Store, StoredImage};
+use runtime::{Containers, ExitStatus, Stdio, foreground};
+
+use crate::{
+    cli::CgroupManager,
+    home::Home,
+    record::{self, Container, Event, Origin, Record},
+    request::{EtcFile, Request},
+};
+
+/// What a container's root is made of.
+#[derive(Debug)]
+pub(crate) enum Base {
+    /// An image, with the container's changes kept apart.
+    Image { name: String, image: Box<StoredImage> },
+    /// A directory of the host, with the container's changes kept apart.
+    Sandbox(PathBuf),
+    /// A directory of the host itself.
+    Directory { path: PathBuf, read_only: bool },
+}
+
+/// A container to be run.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    pub(crate) base: Base,
+    pub(crate) request: Request,
+    /// `--name`
+    pub(crate) name: Option<String>,
+    /// `--rm`
+    pub(crate) remove: bool,
+    /// `--cidfile`
+    pub(crate) cidfile: Option<PathBuf>,
+}
+
+/// Runs a container from its creation to its end, and beyond: with `--rm` nothing of it is left.
+pub(crate) fn run(
+    home: &Home,
+    store: &Store,
+    manager: CgroupManager,
+    mut launch: Launch,
+) -> anyhow::Result<ExitStatus> {
+    let (id, generated) = record::new_id()?;
+    launch.request.complete(home, &id, manager)?;
+    let image = match &launch.base {
+        Base::Image { image, .. } => Some(image.configuration()?),
+        _ => None,
+    };
+    let lowered = configs::image::lower(image.as_ref(), &launch.request.overrides)?;
+    for warning in &lowered.warnings {
+        log::warn!("{warning}");
+    }
+    let etc = launch.request.etc_files()?;
+    let cidfile = launch.cidfile.as_deref().map(new_cidfile).transpose()?;
+
+    let mut spec = lowered.value.spec;
+    let record = Record {
+        name: launch.name.clone().unwrap_or(generated),
+        created: record::now(),
+        origin: origin(&launch.base),
+        command: spec.process.as_ref().map(|process| process.args.clone()).unwrap_or_default(),
+        terminal: launch.request.overrides.terminal,
+        interactive: launch.request.interactive,
+        init: launch.request.overrides.init,
+        remove: launch.remove,
+        labels: lowered.value.labels,
+        stop_signal: Some(lowered.value.stop_signal.to_string()),
+        config: config(image.as_ref(), &spec),
+        id,
+    };
+    let container = Container::create(home, record, launch.name.as_deref())?;
+    let mut made = Made { home, store, container: Some(container), keep: false };
+    let Some(container) = &mut made.container else { unreachable!("made just above") };
+    spec.root = root(store, &launch.base, &container.record.id, spec.root)?;
+    show_etc_files(container.directory(), &etc, &mut spec)?;
+    if let Some(mut file) = cidfile {
+        file.write_all(container.record.id.as_bytes()).context("cannot write the --cidfile")?;
+    }
+    if !launch.remove {
+        save_spec(container.directory(), &spec)?;
+    }
+    let status = start(home, container, &spec)?;
+    made.keep = !launch.remove;
+    Ok(status)
+}
+
+/// Starts a recorded container and stays with it until its end.
+pub(crate) fn start(
+    home: &Home,
+    container: &mut Container,
+    spec: &Spec,
+) -> anyhow::Result<ExitStatus> {
+    let containers = Containers::open(&home.runroot)?;
+    let options = foreground::Options {
+        bundle: container.directory().to_owned(),
+        stdio: stdio(&container.record)?,
+        ..foreground::Options::default()
+    };
+    container.append(Event::Started { at: record::now() })?;
+    let status = foreground::run(&containers, &container.id()?, spec, options)?;
+    container.append(Event::Finished { at: record::now(), code: status.code() })?;
+    Ok(status)
+}
+
+/// What the container is made from, as `start` needs it again.
+pub(crate) fn saved_spec(container: &Container) -> anyhow::Result<Spec> {
+    let path = container.directory().join("spec.json");
+    let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
+}
+
+fn save_spec(directory: &Path, spec: &Spec) -> anyhow::Result<()> {
+    let path = directory.join("spec.json");
+    let text = serde_json::to_vec(spec)?;
+    write_new(&path, &text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Removes everything a container has left: its state, its files, its record.
+pub(crate) fn remove(home: &Home, store: &Store, container: Container) -> anyhow::Result<()> {
+    match Containers::open(&home.runroot)?.load(&container.id()?) {
+        Ok(running) => running.delete(true)?,
+        Err(runtime::Error::NotFound(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match store.remove_snapshot(&container.record.id) {
+        Err(rootfs::Error::NoSnapshot(_)) => {}
+        other => other?,
+    }
+    container.remove(home)
+}
+
+/// A container that is removed again unless it is to stay: when something fails on the way, and at its
+/// end with `--rm`.
+struct Made<'a> {
+    home: &'a Home,
+    store: &'a Store,
+    container: Option<Container>,
+    keep: bool,
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        // The program's exit status, or the failure that brought us here, is what the user must see.
+        if let Some(container) = self.container.take()
+            && let Err(error) = remove(self.home, self.store, container)
+        {
+            log::warn!("cannot remove the container: {error:#}");
+        }
+    }
+}
+
+fn origin(base: &Base) -> Origin {
+    match base {
+        Base::Image { name, image } => {
+            Origin::Image { name: name.clone(), id: image.id().to_string() }
+        }
+        Base::Sandbox(path) => Origin::Sandbox(path.clone()),
+        Base::Directory { path, .. } => Origin::Directory(path.clone()),
+    }
+}
+
+/// The image's configuration with the command line's changes.
+fn config(image: Option<&ImageConfiguration>, spec: &Spec) -> serde_json::Value {
+    let config = image.and_then(|image| image.config().as_ref());
+    let mut config = serde_json::to_value(config).unwrap_or_default();
+    if !config.is_object() {
+        config = serde_json::json!({});
+    }
+    if let Some(process) = &spec.process {
+        config["Env"] = serde_json::json!(process.env);
+        config["WorkingDir"] = serde_json::json!(process.cwd);
+    }
+    config["Hostname"] = serde_json::json!(spec.hostname);
+    config
+}
+
+fn root(store: &Store, base: &Base, id: &str, asked: Root) -> anyhow::Result<Root> {
+    let snapshot = match base {
+        Base::Image { image, .. } => store.snapshot(image, id)?,
+        Base::Sandbox(directory) => store.snapshot_of_directory(directory, id)?,
+        Base::Directory { path, read_only } => {
+            return Ok(Root { path: path.clone(), read_only: *read_only || asked.read_only, ..asked });
+        }
+    };
+    Ok(match snapshot {
+        Snapshot::Overlay { lower, upper, work, options } => {
+            let overlay = Overlay { lower, upper: Some(upper), work: Some(work), options };
+            Root { overlay: Some(overlay), ..asked }
+        }
+        Snapshot::Directory(path) => Root { path, ..asked },
+    })
+}
+
+/// Writes the files of `/etc` into the container's directory, and has them shown in their places.
+fn show_etc_files(directory: &Path, files: &[EtcFile], spec: &mut Spec) -> anyhow::Result<()> {
+    for file in files {
+        let path = directory.join(file.name);
+        write_readable(&path, file.content.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        let source = MountSource::Bind { path, recursive: false };
+        spec.mounts.push(Mount::new(Path::new("/etc").join(file.name), source));
+    }
+    Ok(())
+}
+
+/// A file every user in the container may read; the directory keeps others of the host away.
+fn write_readable(path: &Path, content: &[u8]) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?.write_all(content)
+}
+
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(content)
+}
+
+/// Opened before the container is made, so that a failure leaves no container without its id known.
+fn new_cidfile(path: &Path) -> anyhow::Result<File> {
+    let opened = OpenOptions::new().write(true).create_new(true).open(path);
+    opened.with_context(|| format!("cannot make the --cidfile {}", path.display()))
+}
+
+/// Without `-i` the program's input is empty, as docker has it.
+fn stdio(record: &Record) -> anyhow::Result<Stdio> {
+    if record.interactive || record.terminal {
+        return Ok(Stdio::Inherit);
+    }
+    let open = || -> io::Result<Stdio> {
+        Ok(Stdio::Fds([
+            File::open("/dev/null")?.into(),
+            io::stdout().as_fd().try_clone_to_owned()?,
+            io::stderr().as_fd().try_clone_to_owned()?,
+        ]))
+    };
+    open().context("cannot pass standard output on")
+}
+

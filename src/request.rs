@@ -1,0 +1,283 @@
+//! A container as it was asked for, completed from the host: files read, devices and volumes found.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{self, Read},
+    os::{linux::fs::MetadataExt, unix::fs::FileTypeExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use configs::{
+    CgroupDriver, DeviceKind,
+    flags::{
+        DeviceFlag, Dns, HostDevice, HostEntry, MountFlag, NamespaceChoice, SecurityOption, Volume,
+        VolumeSource, hosts_file, resolv_conf,
+    },
+    image::Overrides,
+};
+
+use crate::{
+    cli::CgroupManager,
+    home::{Home, make_private_directory},
+    report::advise,
+};
+
+/// Larger than any file people write by hand.
+const MAX_FILE: u64 = 8 << 20;
+
+/// What the command line said, as far as it needs the host to be understood.
+#[derive(Debug, Default)]
+pub(crate) struct Request {
+    /// What needs nothing.
+    pub(crate) overrides: Overrides,
+    /// `-i`
+    pub(crate) interactive: bool,
+    /// `--env`
+    pub(crate) env: Vec<String>,
+    /// `--env-file`
+    pub(crate) env_files: Vec<PathBuf>,
+    /// `--device`
+    pub(crate) devices: Vec<DeviceFlag>,
+    /// `--cgroup-parent`
+    pub(crate) cgroup_parent: Option<PathBuf>,
+    /// `--add-host`
+    pub(crate) hosts: Vec<HostEntry>,
+    /// `--dns` and its kin
+    pub(crate) dns: Dns,
+}
+
+/// A small file of `/etc` that is the container's own.
+#[derive(Debug)]
+pub(crate) struct EtcFile {
+    /// Below `/etc` in the container, and in the container's directory.
+    pub(crate) name: &'static str,
+    pub(crate) content: String,
+}
+
+impl Request {
+    /// Reads the files that were named, looks up devices, makes volumes.
+    pub(crate) fn complete(
+        &mut self,
+        home: &Home,
+        id: &str,
+        manager: CgroupManager,
+    ) -> anyhow::Result<()> {
+        self.read_environment()?;
+        self.read_seccomp_profile()?;
+        self.find_devices()?;
+        self.overrides.cgroup = cgroup(manager, self.cgroup_parent.as_deref(), id);
+        if self.overrides.hostname.is_none() && self.overrides.uts == NamespaceChoice::Private {
+            self.overrides.hostname = id.get(..12).map(str::to_owned);
+        }
+        if !self.overrides.mounts.is_empty() {
+            self.overrides.host_directory =
+                env::current_dir().context("cannot find the working directory")?;
+            self.find_volumes(home, id)?;
+        }
+        Ok(())
+    }
+
+    fn read_environment(&mut self) -> anyhow::Result<()> {
+        for path in &self.env_files {
+            let text = read(path)?;
+            for (number, line) in text.lines().enumerate() {
+                let line = line.trim_start();
+                if line.is_empty() || line.starts_with('#') {
+                    continue;
+                }
+                let name = line.split('=').next().unwrap_or_default();
+                if name.is_empty() || name.contains(char::is_whitespace) {
+                    let number = number + 1;
+                    bail!("{}:{number}: {name:?} is no variable's name", path.display());
+                }
+                self.overrides.env.extend(with_our_value(line));
+            }
+        }
+        for variable in &self.env {
+            self.overrides.env.extend(with_our_value(variable));
+        }
+        Ok(())
+    }
+
+    fn read_seccomp_profile(&mut self) -> anyhow::Result<()> {
+        let file = self.overrides.security.iter().rev().find_map(|option| match option {
+            SecurityOption::SeccompFile(path) => Some(path),
+            _ => None,
+        });
+        self.overrides.seccomp_profile = file.map(|path| read(path)).transpose()?;
+        Ok(())
+    }
+
+    fn find_devices(&mut self) -> anyhow::Result<()> {
+        for flag in std::mem::take(&mut self.devices) {
+            let host = flag.host.clone();
+            let device = device(flag)
+                .with_context(|| format!("--device {}", host.display()))?
+                .with_context(|| format!("--device {}: that is no device", host.display()))?;
+            self.overrides.devices.push(device);
+        }
+        if self.overrides.privileged {
+            every_device(Path::new("/dev"), 0, &mut self.overrides.devices)?;
+        }
+        Ok(())
+    }
+
+    /// Gives every volume a path that exists.
+    fn find_volumes(&mut self, home: &Home, id: &str) -> anyhow::Result<()> {
+        let directory = self.overrides.host_directory.clone();
+        let mut anonymous = 0;
+        for mount in &mut self.overrides.mounts {
+            let MountFlag::Volume(volume) = mount else { continue };
+            let path = match &volume.source {
+                VolumeSource::Path(path) => {
+                    let path = directory.join(path);
+                    check_source(volume, &path)?;
+                    continue;
+                }
+                VolumeSource::Name(name) => home.volumes().join(name),
+                VolumeSource::Anonymous => {
+                    anonymous += 1;
+                    home.records().join(id).join(format!("volume{anonymous}"))
+                }
+            };
+            make_private_directory(path.parent().unwrap_or(&path))
+                .and_then(|()| make_volume(&path))
+                .with_context(|| format!("cannot make the volume {}", path.display()))?;
+            volume.source = VolumeSource::Path(path);
+        }
+        Ok(())
+    }
+
+    /// The files of `/etc` that say who and where the container is. A mount asked for at one of them
+    /// keeps its place.
+    pub(crate) fn etc_files(&self) -> anyhow::Result<Vec<EtcFile>> {
+        let hostname = self.overrides.hostname.as_deref();
+        let mut files = vec![EtcFile { name: "hosts", content: hosts_file(hostname, &self.hosts) }];
+        if let Some(hostname) = hostname {
+            files.push(EtcFile { name: "hostname", content: format!("{hostname}\n") });
+        }
+        // A container with only loopback can ask nobody, so the host's servers are not read for it.
+        let asks_nobody = self.overrides.network == NamespaceChoice::Private;
+        if !asks_nobody || self.dns != Dns::default() {
+            let host = if asks_nobody { String::new() } else { host_resolv_conf()? };
+            files.push(EtcFile { name: "resolv.conf", content: resolv_conf(&host, &self.dns) });
+        }
+        let wanted = |file: &EtcFile| {
+            let path = Path::new("/etc").join(file.name);
+            !self.overrides.mounts.iter().any(|mount| match mount {
+                MountFlag::Volume(volume) => volume.destination == path,
+                MountFlag::Tmpfs(tmpfs) => tmpfs.destination == path,
+            })
+        };
+        files.retain(wanted);
+        Ok(files)
+    }
+}
+
+fn host_resolv_conf() -> anyhow::Result<String> {
+    match fs::read_to_string("/etc/resolv.conf") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        other => other.context("cannot read /etc/resolv.conf"),
+    }
+}
+
+/// `NAME` alone passes our own value on, and nothing when we have none.
+fn with_our_value(variable: &str) -> Option<String> {
+    if variable.contains('=') {
+        return Some(variable.to_owned());
+    }
+    let value = env::var_os(variable)?;
+    Some(format!("{variable}={}", value.to_string_lossy()))
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let read = || {
+        let mut text = String::new();
+        File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
+        Ok::<_, io::Error>(text)
+    };
+    read().with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn cgroup(
+    manager: CgroupManager,
+    parent: Option<&Path>,
+    id: &str,
+) -> Option<(PathBuf, CgroupDriver)> {
+    match manager {
+        CgroupManager::Disabled => None,
+        CgroupManager::Cgroupfs => {
+            let parent = parent.unwrap_or(Path::new("/crun-cargo"));
+            Some((parent.join(id), CgroupDriver::Cgroupfs))
+        }
+        CgroupManager::Systemd => {
+            let slice = parent.unwrap_or(Path::new("system.slice")).display();
+            Some((format!("{slice}:crun-cargo:{id}").into(), CgroupDriver::Systemd))
+        }
+    }
+}
+
+fn device(flag: DeviceFlag) -> io::Result<Option<HostDevice>> {
+    let metadata = fs::metadata(&flag.host)?;
+    let kind = match metadata.file_type() {
+        kind if kind.is_char_device() => DeviceKind::Character,
+        kind if kind.is_block_device() => DeviceKind::Block,
+        _ => return Ok(None),
+    };
+    let number = metadata.st_rdev();
+    let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
+    let narrow = |part: u64| u32::try_from(part).map_err(io::Error::other);
+    Ok(Some(flag.found(kind, narrow(major)?, narrow(minor)?, metadata.st_mode())))
+}
+
+/// Every device below `/dev`, as `--privileged` gives them. What the container has of its own is left out.
+fn every_device(directory: &Path, depth: u32, found: &mut Vec<HostDevice>) -> anyhow::Result<()> {
+    const OWN: [&str; 9] =
+        ["pts", "shm", "mqueue", "console", "ptmx", "fd", "stdin", "stdout", "stderr"];
+    const OWN_NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+    let entries = fs::read_dir(directory)
+        .with_context(|| format!("cannot read {}", directory.display()))?;
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let is_own = OWN.iter().chain(&OWN_NODES).any(|own| name == *own);
+        let Ok(kind) = entry.file_type() else { continue };
+        if (depth == 0 && is_own) || kind.is_symlink() {
+            continue;
+        }
+        let path = entry.path();
+        if kind.is_dir() && depth < 8 {
+            every_device(&path, depth + 1, found)?;
+            continue;
+        }
+        let container = path.clone();
+        let flag = DeviceFlag { host: path, container, read: true, write: true, mknod: true };
+        // One that vanished meanwhile is nobody's loss.
+        found.extend(device(flag).ok().flatten());
+    }
+    Ok(())
+}
+
+/// docker makes a missing source of `-v`; `--mount` wants it to exist.
+fn check_source(volume: &Volume, path: &Path) -> anyhow::Result<()> {
+    match fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && volume.create_source => {
+            fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(advise(
+            format!("the mount's source {} does not exist", path.display()),
+            "make it first; -v makes missing directories by itself",
+        )),
+        Err(error) => Err(error).with_context(|| format!("cannot use {}", path.display())),
+    }
+}
+
+/// Volumes are for whoever runs in the container, so they are open, in a directory that is not.
+fn make_volume(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
