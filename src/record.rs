@@ -22,8 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     home::{Home, make_private_directory},
     report::advise,
-    timestamp,
-    words,
+    timestamp, words,
 };
 
 /// The journal's file name.
@@ -148,8 +147,8 @@ impl Container {
             .with_context(|| format!("cannot read {}", path.display()))?;
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default();
-        let record =
-            serde_json::from_str(first).with_context(|| format!("{} is damaged", path.display()))?;
+        let record = serde_json::from_str(first)
+            .with_context(|| format!("{} is damaged", path.display()))?;
         // A line cut short by a crash says nothing; what came before it still holds.
         let events = lines.map_while(|line| serde_json::from_str(line).ok()).collect();
         Ok(Some(Self { record, events, directory, journal }))
@@ -303,7 +302,8 @@ pub(crate) fn find(home: &Home, wanted: &str) -> anyhow::Result<Container> {
     let valid: Result<ContainerId, _> = wanted.parse();
     let named = valid.as_ref().ok().and_then(|name| fs::read_link(home.names().join(name)).ok());
     if let Some(id) = named
-        && let Some(container) = Container::load(home.records().join(id.file_name().unwrap_or_default()))?
+        && let Some(container) =
+            Container::load(home.records().join(id.file_name().unwrap_or_default()))?
     {
         return Ok(container);
     }

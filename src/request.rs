@@ -79,7 +79,8 @@ impl Request {
         Ok(())
     }
 
-    fn read_environment(&mut self) -> anyhow::Result<()> {
+    /// Adds what `--env-file` and `--env` say to the variables asked for.
+    pub(crate) fn read_environment(&mut self) -> anyhow::Result<()> {
         for path in &self.env_files {
             let text = read(path)?;
             for (number, line) in text.lines().enumerate() {
@@ -237,8 +238,8 @@ fn every_device(directory: &Path, depth: u32, found: &mut Vec<HostDevice>) -> an
     const OWN: [&str; 9] =
         ["pts", "shm", "mqueue", "console", "ptmx", "fd", "stdin", "stdout", "stderr"];
     const OWN_NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-    let entries = fs::read_dir(directory)
-        .with_context(|| format!("cannot read {}", directory.display()))?;
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
         let is_own = OWN.iter().chain(&OWN_NODES).any(|own| name == *own);

@@ -9,7 +9,8 @@ const QUALITIES: [&str; 32] = [
 const THINGS: [&str; 32] = [
     "anchor", "badger", "barge", "beacon", "birch", "bridge", "canal", "cedar", "crane", "dock",
     "falcon", "ferry", "fjord", "harbor", "heron", "island", "jetty", "lagoon", "mast", "meadow",
-    "otter", "pier", "pilot", "quay", "raft", "reef", "river", "sail", "seal", "tide", "tug", "wharf",
+    "otter", "pier", "pilot", "quay", "raft", "reef", "river", "sail", "seal", "tide", "tug",
+    "wharf",
 ];
 
 /// `quiet_harbor_3f2a`: words to remember, digits to be alone with.

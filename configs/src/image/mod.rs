@@ -10,8 +10,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use oci_spec::image::{Config, ImageConfiguration};
 
 use crate::{
-    CgroupDriver, IdMaps, Lowered, Namespace, NamespaceKind, Namespaces, Problems, Rlimit, Signal,
-    Size, Spec, check, defaults,
+    CgroupDriver, IdMaps, Lowered, Namespace, NamespaceKind, Namespaces, Problems, Process, Rlimit,
+    Signal, Size, Spec, check, defaults,
     flags::{
         Bytes, Cpus, DeviceRuleFlag, HostDevice, MemoryLimit, MountFlag, NamespaceChoice,
         SecurityOption, TaskLimit,
@@ -139,6 +139,13 @@ pub fn lower(
     let stop_signal = stop_signal(config, asked, &mut findings);
     let labels = labels(config, asked, &mut findings);
     findings.finish(Container { spec, stop_signal, labels })
+}
+
+/// Lowers another process for a container that runs, from its first process and a command line.
+pub fn lower_exec(first: &Process, asked: &Overrides) -> Result<Process, Problems> {
+    let mut findings = Findings::default();
+    let process = process::lower_exec(first, asked, &mut findings);
+    findings.finish(process).map(|lowered| lowered.value)
 }
 
 fn spec(config: Option<&Config>, asked: &Overrides, findings: &mut Findings) -> Spec {

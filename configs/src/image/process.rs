@@ -85,14 +85,48 @@ fn environment(config: Option<&Config>, asked: &Overrides, findings: &mut Findin
             findings.warn("image: Env", format_args!("{entry:?} has no name and value: ignored"));
         }
     }
+    change(&mut environment, asked, findings);
+    environment
+}
+
+fn change(environment: &mut Vec<String>, asked: &Overrides, findings: &mut Findings) {
     for entry in &asked.env {
         match entry.split_once('=') {
             Some(("", _)) => findings.problem("--env", format_args!("{entry:?} has no name")),
-            Some(_) => set(&mut environment, entry),
+            Some(_) => set(environment, entry),
             None => environment.retain(|known| name(known) != entry),
         }
     }
-    environment
+}
+
+/// Another process for a container, from its first: same identity, powers and filter (D-29), unless
+/// something else was asked for.
+pub(super) fn lower_exec(first: &Process, asked: &Overrides, findings: &mut Findings) -> Process {
+    let mut process = Process {
+        args: asked.args.clone(),
+        terminal: asked.terminal,
+        console_size: asked.console_size,
+        ..first.clone()
+    };
+    if asked.args.is_empty() {
+        findings.problem("command", "none was given");
+    }
+    if asked.terminal && !process.env.iter().any(|known| name(known) == "TERM") {
+        process.env.push("TERM=xterm".to_owned());
+    }
+    change(&mut process.env, asked, findings);
+    if let Some(directory) = &asked.workdir {
+        process.cwd.clone_from(directory);
+    }
+    if asked.user.is_some() {
+        process.user = user(None, asked, findings);
+        // The new user's own, unless the command line says otherwise.
+        process.env.retain(|known| name(known) != "HOME" || asked.env.contains(known));
+    }
+    if asked.privileged {
+        process.capabilities = security::capabilities(asked, findings);
+    }
+    process
 }
 
 fn name(entry: &str) -> &str {

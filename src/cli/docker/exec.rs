@@ -1,12 +1,6 @@
 //! `exec`: another process in a running container.
 
-use std::{
-    fs::File,
-    io,
-    os::fd::AsFd,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{fs::File, io, os::fd::AsFd, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args;
@@ -98,7 +92,7 @@ impl Exec {
         overrides.user = self.user;
         overrides.terminal = self.tty;
         overrides.privileged = self.privileged;
-        Ok(configs::image::lower_exec(first, overrides)?)
+        Ok(configs::image::lower_exec(&first, overrides)?)
     }
 
     fn stdio(&self) -> anyhow::Result<Stdio> {

@@ -1,7 +1,10 @@
 //! Image-first commands: docker's words, one file each.
 
 mod completion;
+mod exec;
 mod man;
+mod ps;
+mod signals;
 mod version;
 
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
@@ -22,6 +25,29 @@ pub(crate) static PERSONALITY: Personality = Personality {
     globals_anywhere: true,
     globals,
     commands: &[
+        Command::new::<exec::Exec>("exec", "Run a command in a running container")
+            .or(&["container exec"]),
+        Command::new::<ps::Ps>("ps", "List containers").or(&[
+            "container ls",
+            "container list",
+            "container ps",
+        ]),
+        Command::new::<signals::Stop>("stop", "Ask containers to end, and kill those that do not")
+            .or(&["container stop"]),
+        Command::new::<signals::Kill>("kill", "Send a signal to containers")
+            .or(&["container kill"]),
+        Command::new::<signals::Wait>(
+            "wait",
+            "Wait until containers end, and print their exit codes",
+        )
+        .or(&["container wait"]),
+        Command::new::<signals::Pause>("pause", "Freeze containers").or(&["container pause"]),
+        Command::new::<signals::Unpause>("unpause", "Let frozen containers go on")
+            .or(&["container unpause"]),
+        Command::new::<signals::Rename>("rename", "Give a container another name")
+            .or(&["container rename"]),
+        Command::new::<signals::Top>("top", "List the processes of a container")
+            .or(&["container top"]),
         Command::new::<version::Version>("version", "Show the version"),
         Command::new::<completion::Completion>(
             "completion",

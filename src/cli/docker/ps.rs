@@ -75,7 +75,11 @@ impl Verb for Ps {
             .collect();
         Listing {
             default: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
-            headings: &[("ID", "CONTAINER ID"), ("RunningFor", "CREATED"), ("CreatedAt", "CREATED AT")],
+            headings: &[
+                ("ID", "CONTAINER ID"),
+                ("RunningFor", "CREATED"),
+                ("CreatedAt", "CREATED AT"),
+            ],
             quiet: self.quiet.then_some("ID"),
             format: self.format.as_deref(),
         }
@@ -142,7 +146,9 @@ fn matches((key, value): (&str, &str), container: &Container, condition: Conditi
         "ancestor" => match &record.origin {
             Origin::Image { name, id } => {
                 let id = id.strip_prefix("sha256:").unwrap_or(id);
-                name == value || name.strip_suffix(":latest") == Some(value) || id.starts_with(value)
+                name == value
+                    || name.strip_suffix(":latest") == Some(value)
+                    || id.starts_with(value)
             }
             _ => false,
         },

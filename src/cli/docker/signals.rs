@@ -179,7 +179,8 @@ impl Verb for Top {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let container = record::find(&globals.home, &self.container)?;
         let running = load(&Containers::open(&globals.home.runroot)?, &container)?;
-        let pids = require_running(&container, running.as_ref(), "list the processes of")?.processes()?;
+        let pids =
+            require_running(&container, running.as_ref(), "list the processes of")?.processes()?;
         let mut table = Table::default();
         table.row(["PID", "UID", "COMMAND"]);
         for pid in pids {
