@@ -1,0 +1,195 @@
+//! What a caller can ask of a registry, or of files that hold an image.
+
+mod backoff;
+mod fetch;
+pub(crate) mod host;
+mod refusal;
+mod tags;
+
+use std::{
+    collections::HashMap,
+    io::Read,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use oci_spec::image::Descriptor;
+
+use crate::{
+    Error, Image, Options, Platform, Reference, Result, Source,
+    blob::Blob,
+    local::Local,
+    registries::{Endpoint, Settings},
+    transport::Transport,
+};
+use host::Host;
+
+/// Fetches images. Cheap to make and to clone; all clones share connections, tokens and one network thread,
+/// which starts with the first request and has ended when the last clone is dropped.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: Arc<Options>,
+    transport: Arc<Transport>,
+    settings: Mutex<Option<Arc<Settings>>>,
+    hosts: Mutex<HashMap<(String, bool, bool), Arc<Host>>>,
+    /// What short names turned out to mean, so that blobs come from where the manifest came from.
+    settled: Mutex<HashMap<Reference, Reference>>,
+    /// Files that were opened and understood.
+    locals: Mutex<HashMap<Source, Arc<Local>>>,
+}
+
+impl Client {
+    /// Reads no file and starts no thread.
+    pub fn new(options: Options) -> Result<Self> {
+        let transport = Arc::new(Transport::new(&options));
+        let shared = Shared {
+            options: Arc::new(options),
+            transport,
+            settings: Mutex::default(),
+            hosts: Mutex::default(),
+            settled: Mutex::default(),
+            locals: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Finds an image and everything about it except its layers' bytes.
+    ///
+    /// Every document is checked against the digest and size that promised it.
+    pub fn resolve(&self, source: &Source, platform: &Platform) -> Result<Image> {
+        match source {
+            Source::Registry(reference) => self.resolve_name(reference, platform),
+            _ => self.local(source)?.resolve(source, platform),
+        }
+    }
+
+    /// Opens a blob for reading from `offset` on.
+    ///
+    /// The reader delivers exactly the bytes up to the descriptor's size or fails. Broken connections are
+    /// resumed inside. It does not compute the digest: whoever stores the bytes reads them anyway. Errors of
+    /// the reader are [`Error`]s inside of `std::io::Error`.
+    pub fn blob(
+        &self,
+        source: &Source,
+        blob: &Descriptor,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>> {
+        if offset > blob.size() {
+            let what = format!("blob {}", blob.digest());
+            return Err(Error::SizeMismatch { what, expected: blob.size(), found: offset });
+        }
+        match source {
+            Source::Registry(reference) => {
+                let endpoints = self.endpoints(&self.settled(reference))?;
+                Ok(Box::new(Blob::open(self.clone(), endpoints, blob, offset)?))
+            }
+            _ => self.local(source)?.blob(blob, offset),
+        }
+    }
+
+    /// The tags of a repository, as the registry sorts them.
+    pub fn tags(&self, reference: &Reference) -> Result<Vec<String>> {
+        let reference = self.settled(reference);
+        let candidates = self.settings()?.candidates(&reference)?;
+        self.first_of(&candidates, |candidate| {
+            self.at_each(candidate, |host, endpoint| tags::list(host, &endpoint.repository))
+        })
+    }
+
+    /// Where a short name led when it was resolved.
+    fn settled(&self, reference: &Reference) -> Reference {
+        lock(&self.shared.settled).get(reference).unwrap_or(reference).clone()
+    }
+
+    fn settings(&self) -> Result<Arc<Settings>> {
+        let mut slot = lock(&self.shared.settings);
+        if let Some(settings) = &*slot {
+            return Ok(settings.clone());
+        }
+        let settings = Arc::new(self.shared.options.registries.load()?);
+        *slot = Some(settings.clone());
+        Ok(settings)
+    }
+
+    pub(crate) fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>> {
+        self.settings()?.endpoints(reference)
+    }
+
+    pub(crate) fn host(&self, endpoint: &Endpoint) -> Arc<Host> {
+        let key = (endpoint.registry.clone(), endpoint.insecure, endpoint.is_mirror);
+        let make = || {
+            // A login given on the command line is for the registry that was named there.
+            let given = self.shared.options.credentials.given.clone();
+            Arc::new(Host::new(
+                &endpoint.registry,
+                endpoint.insecure,
+                given.filter(|_| !endpoint.is_mirror),
+                self.shared.transport.clone(),
+                self.shared.options.clone(),
+            ))
+        };
+        lock(&self.shared.hosts).entry(key).or_insert_with(make).clone()
+    }
+
+    pub(crate) fn retries(&self) -> u32 {
+        self.shared.options.retries
+    }
+
+    fn local(&self, source: &Source) -> Result<Arc<Local>> {
+        let mut locals = lock(&self.shared.locals);
+        if let Some(local) = locals.get(source) {
+            return Ok(local.clone());
+        }
+        let local = Arc::new(Local::open(source)?);
+        locals.insert(source.clone(), local.clone());
+        Ok(local)
+    }
+
+    /// Tries the registries a short name may mean; the first that has it wins.
+    fn first_of<T>(
+        &self,
+        candidates: &[Reference],
+        ask: impl Fn(&Reference) -> Result<T>,
+    ) -> Result<T> {
+        let mut last = None;
+        for candidate in candidates {
+            match ask(candidate) {
+                Err(error @ (Error::UnknownName { .. } | Error::UnknownTag { .. })) => {
+                    last = Some(error);
+                }
+                other => return other,
+            }
+        }
+        Err(last.unwrap_or(Error::BadReference {
+            text: String::new(),
+            problem: "no registry may be searched for it",
+            hint: None,
+        }))
+    }
+
+    /// Tries the mirrors of a registry, then the registry itself, whose error counts.
+    fn at_each<T>(
+        &self,
+        reference: &Reference,
+        ask: impl Fn(&Arc<Host>, &Endpoint) -> Result<T>,
+    ) -> Result<T> {
+        let endpoints = self.endpoints(reference)?;
+        let Some((own, mirrors)) = endpoints.split_last() else {
+            return Err(Error::UnknownName { name: reference.name() });
+        };
+        for mirror in mirrors {
+            match ask(&self.host(mirror), mirror) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => log::info!("mirror {}: {error}", mirror.registry),
+            }
+        }
+        ask(&self.host(own), own)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

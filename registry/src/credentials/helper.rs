@@ -1,0 +1,72 @@
+//! Credential helpers: programs called `docker-credential-NAME` that keep logins in a safer place.
+
+use std::{
+    io::{self, Write},
+    process::{Command, Stdio},
+};
+
+use serde::Deserialize;
+
+use super::Login;
+use crate::{Error, Result, Secret, json};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    username: String,
+    secret: String,
+}
+
+/// Asks a helper for a login; `None` when it has none.
+pub(super) fn get(name: &str, server: &str) -> Result<Option<Login>> {
+    let output = run(name, "get", server.as_bytes())?;
+    if !output.success {
+        // The protocol has no exit codes: this text is what every helper prints for "none".
+        if output.text.contains("credentials not found") {
+            return Ok(None);
+        }
+        return Err(failed(name, output.text.trim()));
+    }
+    let answer: Answer = json::parse(output.text.as_bytes(), "the answer")
+        .map_err(|_| failed(name, "its answer is malformed"))?;
+    let secret = Secret::new(answer.secret);
+    Ok(Some(match answer.username.as_str() {
+        "<token>" => Login::IdentityToken(secret),
+        _ => Login::Password { user: answer.username, password: secret },
+    }))
+}
+
+struct Output {
+    success: bool,
+    text: String,
+}
+
+/// Runs a helper. The name comes from the user's own file, but must still be one plain word.
+fn run(name: &str, verb: &str, input: &[u8]) -> Result<Output> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_plain) {
+        return Err(failed(name, "that is no name of a helper"));
+    }
+    let run = || -> io::Result<Output> {
+        let mut child = Command::new(format!("docker-credential-{name}"))
+            .arg(verb)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input)?;
+        }
+        let output = child.wait_with_output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(Output { success: output.status.success(), text })
+    };
+    run().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => failed(name, "the program is not installed"),
+        _ => failed(name, &error.to_string()),
+    })
+}
+
+fn failed(name: &str, problem: &str) -> Error {
+    Error::Helper { name: name.to_owned(), problem: problem.to_owned() }
+}

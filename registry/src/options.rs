@@ -1,0 +1,100 @@
+//! What a client may do and where it looks, decided by the program.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{credentials::Credentials, registries::Registries, transport::Proxies};
+
+/// How a [`crate::Client`] behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who we are, at which registry.
+    pub credentials: Credentials,
+    /// `false` accepts any certificate, and plain HTTP, from every registry.
+    pub tls_verify: bool,
+    /// How to get out of this network.
+    pub proxies: Proxies,
+    /// `registries.conf` and its drop-ins, read when first needed.
+    pub registries: Registries,
+    /// Directories with one directory of certificates per registry (`certs.d`).
+    pub certificates: Vec<PathBuf>,
+    /// How often a request is tried again.
+    pub retries: u32,
+    /// How long we wait.
+    pub timeouts: Timeouts,
+    /// How we introduce ourselves.
+    pub user_agent: String,
+}
+
+/// How long to wait for what. No limit on the whole of a transfer exists: it may be slow, not idle.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a connection, TLS included.
+    pub connect: Duration,
+    /// Without a byte arriving or leaving.
+    pub stall: Duration,
+    /// What a registry may ask us to wait before the next try.
+    pub retry_after: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
+            retry_after: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for Options {
+    /// No credentials, no proxies, no configuration files.
+    fn default() -> Self {
+        Self {
+            credentials: Credentials::default(),
+            tls_verify: true,
+            proxies: Proxies::default(),
+            registries: Registries::default(),
+            certificates: Vec::new(),
+            retries: 5,
+            timeouts: Timeouts::default(),
+            user_agent: concat!("crun-cargo/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+impl Options {
+    /// The places and settings other container tools use, from environment variables that `variable` looks up.
+    ///
+    /// No file is opened here.
+    pub fn from_environment(variable: &dyn Fn(&str) -> Option<OsString>) -> Self {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let home = set("HOME").map(PathBuf::from);
+        let configuration = set("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or_else(|| home.as_ref().map(|home| home.join(".config")));
+        let mut certificates = vec!["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()];
+        if let Some(configuration) = &configuration {
+            certificates.insert(0, configuration.join("containers/certs.d"));
+        }
+        Self {
+            credentials: Credentials::from_environment(
+                &set,
+                home.as_deref(),
+                configuration.as_deref(),
+            ),
+            proxies: Proxies::from_environment(&set),
+            registries: Registries::from_environment(&set, configuration.as_deref()),
+            certificates,
+            ..Self::default()
+        }
+    }
+}
+
+/// Joins, when there is a directory to join to.
+pub(crate) fn below(directory: Option<&Path>, path: &str) -> Option<PathBuf> {
+    directory.map(|directory| directory.join(path))
+}
