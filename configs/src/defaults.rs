@@ -1,10 +1,10 @@
 //! The container you get when nobody says otherwise: docker's defaults, and what OCI runtimes promise.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{
     AttrFlags, Device, DeviceKind, DeviceRule, Filesystem, Mount, MountSource, Namespace,
-    NamespaceKind, Namespaces, capability,
+    NamespaceKind, Namespaces, Spec, capability,
 };
 
 /// docker's fourteen: CHOWN, DAC_OVERRIDE, FSETID, FOWNER, MKNOD, NET_RAW, SETGID, SETUID, SETFCAP,
@@ -152,6 +152,18 @@ pub fn devices() -> Vec<Device> {
             gid: 0,
         })
         .collect()
+}
+
+/// Where the host's own `/dev` is shown, nothing may be made in it.
+pub(crate) fn leave_hosts_dev_alone(spec: &mut Spec) {
+    let binds_dev = |mount: &Mount| {
+        matches!(mount.source, MountSource::Bind { .. })
+            && mount.destination.components().eq(Path::new("/dev").components())
+    };
+    if spec.mounts.iter().any(binds_dev) {
+        spec.devices.retain(|device| !device.path.starts_with("/dev"));
+        spec.dev_links = false;
+    }
 }
 
 /// What every container may do with devices. It comes after a policy's own rules, because a container

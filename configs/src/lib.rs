@@ -15,6 +15,7 @@ pub mod image;
 mod mounts;
 mod namespaces;
 mod network;
+pub mod oci;
 mod options;
 mod problems;
 mod process;

@@ -1,0 +1,45 @@
+//! `hooks`.
+
+use std::time::Duration;
+
+use super::document;
+use crate::{Hook, Hooks, problems::Findings};
+
+pub(super) fn lower(document: document::Hooks, findings: &mut Findings) -> Hooks {
+    let mut list = |kind, hooks| list(kind, hooks, findings);
+    Hooks {
+        prestart: list("prestart", document.prestart),
+        create_runtime: list("createRuntime", document.create_runtime),
+        create_container: list("createContainer", document.create_container),
+        start_container: list("startContainer", document.start_container),
+        poststart: list("poststart", document.poststart),
+        poststop: list("poststop", document.poststop),
+    }
+}
+
+fn list(kind: &str, hooks: Option<Vec<document::Hook>>, findings: &mut Findings) -> Vec<Hook> {
+    let mut lowered = Vec::new();
+    for (index, hook) in hooks.unwrap_or_default().into_iter().enumerate() {
+        let place = format_args!("hooks.{kind}[{index}]");
+        let path = hook.path.unwrap_or_default();
+        if !path.starts_with('/') {
+            findings.problem(format_args!("{place}.path"), "is not an absolute path");
+        }
+        let timeout = match hook.timeout.map(u64::try_from) {
+            None => None,
+            Some(Ok(seconds @ 1..)) => Some(Duration::from_secs(seconds)),
+            Some(_) => {
+                findings.problem(format_args!("{place}.timeout"), "must be greater than zero");
+                None
+            }
+        };
+        lowered.push(Hook {
+            path: path.into(),
+            args: hook.args.unwrap_or_default(),
+            env: hook.env.unwrap_or_default(),
+            timeout,
+            dir: None,
+        });
+    }
+    lowered
+}
