@@ -20,6 +20,7 @@
 //! [`foreground`] the signal mask) for as long as a call lasts.
 
 pub mod bootstrap;
+pub mod cgroup;
 mod container;
 mod containers;
 mod create;

@@ -3,6 +3,7 @@
 //! A wrapper makes one call, takes borrowed descriptors and returns owned ones, and has no opinion.
 //! Anything above one call is somebody else's crate.
 
+mod bpf;
 mod clone;
 mod credentials;
 mod descriptors;
@@ -15,6 +16,9 @@ mod signals;
 mod sockets;
 pub mod xattr;
 
+pub use bpf::{
+    attach_device_program, attached_device_programs, detach_device_program, load_device_program,
+};
 pub use clone::{CloneFlags, Cloned, clone3, thread_count};
 pub use credentials::{join_anonymous_session_keyring, set_personality};
 pub use descriptors::{adopt, close_on_exec_from, disown_above, replace_standard};

@@ -1,0 +1,158 @@
+//! Making a container's cgroup directories.
+
+use std::path::Path;
+
+use rustix::{
+    fs::{CWD, Mode, mkdirat},
+    io::Errno,
+};
+
+use super::{
+    Place,
+    file::{read, try_read, try_write, write},
+    place::Directory,
+    remove,
+};
+use crate::{Error, Result};
+
+pub(super) fn create(place: &Place) -> Result<()> {
+    if place.legacy.is_empty() && place.unified.is_none() {
+        return Err(Error::Unsupported(
+            "no cgroup filesystem is mounted (use --cgroup-manager disabled to do without)".into(),
+        ));
+    }
+    let mut made = Vec::new();
+    place.directories().try_for_each(|directory| make(place, directory, &mut made)).inspect_err(
+        |_| {
+            for path in made.iter().rev() {
+                // The error that brought us here is the one to report.
+                if let Err(errno) = remove::rmdir(path) {
+                    log::warn!("cannot remove the cgroup {}: {errno}", path.display());
+                }
+            }
+        },
+    )
+}
+
+/// Makes one directory; `made` is what there is to take away should something fail.
+fn make<'a>(place: &Place, directory: &'a Directory, made: &mut Vec<&'a Path>) -> Result<()> {
+    let existed = make_directories(directory)?;
+    if existed {
+        refuse_inhabited(&directory.path)?;
+    } else {
+        made.push(&directory.path);
+    }
+    if directory.has("cpuset") {
+        inherit_cpuset(directory)?;
+    }
+    if place.is_unified() {
+        delegate_controllers(directory)?;
+    }
+    Ok(())
+}
+
+/// Makes the directory, and its parents only when it turns out that one is missing. Tells whether it
+/// was there already.
+fn make_directories(directory: &Directory) -> Result<bool> {
+    match mkdir(&directory.path) {
+        Ok(()) => return Ok(false),
+        Err(Errno::EXIST) => return Ok(true),
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(failed(&directory.path, errno)),
+    }
+    for parent in ancestors(directory) {
+        match mkdir(parent) {
+            Ok(()) if directory.has("cpuset") => inherit(parent, &directory.mount)?,
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed(parent, errno)),
+        }
+    }
+    mkdir(&directory.path).map_err(|errno| failed(&directory.path, errno))?;
+    Ok(false)
+}
+
+/// The directories between the mount point and the container's, outermost first.
+fn ancestors(directory: &Directory) -> Vec<&Path> {
+    let mut parents: Vec<&Path> = (directory.path.ancestors().skip(1))
+        .take_while(|parent| *parent != directory.mount && !parent.as_os_str().is_empty())
+        .collect();
+    parents.reverse();
+    parents
+}
+
+fn mkdir(path: &Path) -> Result<(), Errno> {
+    mkdirat(CWD, path, Mode::from_raw_mode(0o755))
+}
+
+fn failed(path: &Path, errno: Errno) -> Error {
+    Error::call(format!("make the cgroup {}", path.display()), errno)
+}
+
+/// Somebody else's cgroup would be limited, killed and removed along with the container.
+fn refuse_inhabited(path: &Path) -> Result<()> {
+    if read(path, "cgroup.procs")?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::call(format!("the cgroup {} has processes already", path.display()), Errno::EXIST))
+}
+
+/// A version 1 cpuset starts empty and nobody can enter it, cpuset(7), unless its parent says
+/// `cgroup.clone_children`, which the ones we make do.
+fn inherit_cpuset(directory: &Directory) -> Result<()> {
+    if read(&directory.path, "cpuset.cpus")?.trim().is_empty() {
+        inherit(&directory.path, &directory.mount)?;
+    }
+    Ok(())
+}
+
+/// Copies processors and memory nodes from the parent, whose own may have to be copied first.
+fn inherit(path: &Path, mount: &Path) -> Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        let mut value = read(parent, name)?;
+        if value.trim().is_empty() && parent != mount {
+            inherit(parent, mount)?;
+            value = read(parent, name)?;
+        }
+        if read(path, name)?.trim().is_empty() {
+            write(path, name, value.trim())?;
+        }
+    }
+    write(path, "cgroup.clone_children", "1")
+}
+
+/// Version 2: a controller has to be handed down by every ancestor.
+fn delegate_controllers(directory: &Directory) -> Result<()> {
+    let available = read(&directory.path, "cgroup.controllers")?;
+    if ["cpu", "memory", "pids"].iter().all(|name| has_word(&available, name)) {
+        return Ok(());
+    }
+    let mut parents = ancestors(directory);
+    parents.insert(0, &directory.mount);
+    for parent in parents {
+        let controllers = read(parent, "cgroup.controllers")?;
+        hand_down(parent, &controllers);
+    }
+    Ok(())
+}
+
+/// Asks for all controllers at once, then for each: a kernel refuses `cpu` while there are realtime
+/// processes, and everything below a cgroup that has processes. Whether one is missed is seen when
+/// a limit needs it.
+fn hand_down(parent: &Path, controllers: &str) {
+    let enabled = try_read(parent, "cgroup.subtree_control").unwrap_or_default();
+    let missing = || controllers.split_whitespace().filter(|name| !has_word(&enabled, name));
+    let all: Vec<String> = missing().map(|name| format!("+{name}")).collect();
+    if all.is_empty() || try_write(parent, "cgroup.subtree_control", &all.join(" ")).is_ok() {
+        return;
+    }
+    for one in all {
+        if let Err(errno) = try_write(parent, "cgroup.subtree_control", &one) {
+            log::debug!("cgroup {}: {one}: {errno}", parent.display());
+        }
+    }
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split_whitespace().any(|each| each == word)
+}

@@ -1,0 +1,173 @@
+//! Where a container is accounted and limited: cgroups(7), both versions.
+//!
+//! [`Place`] is the decision where, kept in the container's state before anything is made (D-55);
+//! [`Cgroup`] is what was made there. Version 1 has a directory per hierarchy, version 2 one for
+//! everything; on a hybrid system version 2 has no controllers but knows the processes, and can kill
+//! them all at once.
+
+mod control;
+mod create;
+mod devices;
+mod file;
+mod layout;
+mod place;
+mod remove;
+#[cfg(test)]
+mod tests;
+mod v1;
+mod v2;
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use configs::Resources;
+pub use place::Place;
+use rustix::{
+    fs::{Mode, OFlags},
+    process::Pid,
+};
+
+use crate::{Result, error::OrFail};
+
+/// The cgroup of one container. Dropping it leaves the directories; see [`Cgroup::remove`].
+#[derive(Clone, Debug)]
+pub struct Cgroup {
+    place: Place,
+}
+
+impl Cgroup {
+    /// Makes the directories. What this makes and cannot complete it takes away again.
+    pub fn create(place: Place) -> Result<Self> {
+        create::create(&place)?;
+        Ok(Self { place })
+    }
+
+    /// The cgroup of a container that was made earlier.
+    pub fn open(place: Place) -> Self {
+        Self { place }
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Applies limits, to a new cgroup or a running one. A limit that cannot be applied is an error
+    /// (D-31).
+    pub fn apply(&self, resources: &Resources) -> Result<()> {
+        if self.place.is_unified() {
+            v2::apply(&self.place, resources)
+        } else {
+            v1::apply(&self.place, resources)
+        }
+    }
+
+    /// What a new process needs to get in, opened while the directories can still be seen.
+    pub fn door(&self) -> Result<Door> {
+        let open = |path: PathBuf, flags: OFlags| {
+            rustix::fs::open(&path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+                .or_fail(|| format!("open {}", path.display()))
+        };
+        let tasks = (self.place.legacy.iter())
+            .map(|directory| open(directory.path.join("tasks"), OFlags::WRONLY))
+            .collect::<Result<_>>()?;
+        let directory = (self.place.unified_directory())
+            .map(|path| open(path.to_owned(), OFlags::PATH | OFlags::DIRECTORY))
+            .transpose()?;
+        Ok(Door { tasks, directory })
+    }
+
+    /// Moves another process in. Slow: the kernel waits for an RCU grace period (10 ms), which a
+    /// process that enters through a [`Door`] does not.
+    pub fn add(&self, pid: Pid) -> Result<()> {
+        for directory in self.place.directories() {
+            file::write(&directory.path, "cgroup.procs", pid.as_raw_nonzero().to_string())?;
+        }
+        Ok(())
+    }
+
+    /// What to mount at the container's `/sys/fs/cgroup`: with version 1 a directory for each of
+    /// these in a tmpfs, with version 2 the one directory itself.
+    pub fn mounts(&self) -> Vec<CgroupMount<'_>> {
+        self.place
+            .directories()
+            .map(|directory| CgroupMount {
+                name: directory.mount.file_name().map_or(Path::new(""), Path::new),
+                source: &directory.path,
+            })
+            .collect()
+    }
+
+    /// Stops every process, and returns once all are stopped.
+    pub fn freeze(&self) -> Result<()> {
+        control::freeze(&self.place)
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) -> Result<()> {
+        control::thaw(&self.place)
+    }
+
+    /// Whether they are stopped.
+    pub fn is_frozen(&self) -> Result<bool> {
+        control::is_frozen(&self.place)
+    }
+
+    /// Kills every process in the cgroup and below, also those forking right now.
+    pub fn kill(&self) -> Result<()> {
+        control::kill(&self.place)
+    }
+
+    /// Every process in the cgroup and below.
+    pub fn processes(&self) -> Result<Vec<Pid>> {
+        control::processes(&self.place)
+    }
+
+    /// Removes the directories, those below them first, waiting for processes that are dying. What is
+    /// gone already is no error.
+    pub fn remove(&self) -> Result<()> {
+        remove::remove(&self.place)
+    }
+}
+
+/// A mount of [`Cgroup::mounts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CgroupMount<'a> {
+    /// The name below `/sys/fs/cgroup`, such as `cpu,cpuacct`; each part of such a name should be a
+    /// link to it.
+    pub name: &'a Path,
+    /// The host directory to bind.
+    pub source: &'a Path,
+}
+
+/// The way into a cgroup for a process that is about to be made.
+///
+/// A new process belongs in twice: it is cloned into [`Door::directory`] (version 2, CLONE_INTO_CGROUP,
+/// clone(2)), then calls [`Door::enter`] while it has one thread (version 1). Only then may it unshare
+/// its cgroup namespace: the namespace's root is where the process is at that moment, and clone(2) with
+/// CLONE_NEWCGROUP would take the parent's place for it.
+#[derive(Debug)]
+pub struct Door {
+    tasks: Vec<OwnedFd>,
+    directory: Option<OwnedFd>,
+}
+
+impl Door {
+    /// For `clone_args.cgroup`, where version 2 is mounted.
+    pub fn directory(&self) -> Option<BorrowedFd<'_>> {
+        self.directory.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Enters the version 1 hierarchies; nothing to do without them.
+    ///
+    /// `tasks` moves one thread and so need not stop the others, which is what makes `cgroup.procs` wait
+    /// 10 ms. The caller must have a single thread, or only that one moves.
+    pub fn enter(&self) -> Result<()> {
+        for tasks in &self.tasks {
+            rustix::io::write(tasks, b"0").or_fail(|| "enter the container's cgroup")?;
+        }
+        Ok(())
+    }
+}
