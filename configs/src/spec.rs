@@ -14,8 +14,6 @@ use crate::{
 pub struct Spec {
     /// The program to run. `None` is legal for OCI `create` of a container nobody starts.
     pub process: Option<Process>,
-    /// Run a small init as process 1 that forwards signals and reaps orphans (docker's `--init`).
-    pub init: bool,
     /// The container's root directory.
     pub root: Root,
     /// Set with sethostname(2); needs a uts namespace of its own.

@@ -3,6 +3,7 @@
 use std::{
     io::Write,
     os::fd::{AsFd, OwnedFd},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use rustix::{
 use crate::{
     ContainerId, Error, ExecOptions, Result, Running, State, Status,
     error::OrFail,
-    exec,
+    exec, pid_file,
     process::send_signal,
     state::{GATE, Record, StateDir},
 };
@@ -94,6 +95,18 @@ impl Container {
         false
     }
 
+    /// Writes the pid file of a container just made; if it cannot be, the container goes again.
+    pub(crate) fn tell_pid(self, file: Option<&Path>) -> Result<Self> {
+        let (Some(file), Some(running)) = (file, &self.running) else { return Ok(self) };
+        match pid_file::write(file, running.pid()) {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.delete(true)?;
+                Err(error)
+            }
+        }
+    }
+
     /// Opens the gate: the program runs.
     pub fn start(&self) -> Result<()> {
         self.dir.lock()?;
@@ -169,7 +182,15 @@ impl Container {
 
     /// Runs another process in it.
     pub fn exec(&self, process: &Process, options: ExecOptions) -> Result<Running> {
-        exec::exec(self, process, options)
+        let pid_file = options.pid_file.clone();
+        let running = exec::exec(self, process, options)?;
+        if let Some(file) = pid_file
+            && let Err(error) = pid_file::write(&file, running.pid())
+        {
+            running.signal(libc::SIGKILL)?;
+            return Err(error);
+        }
+        Ok(running)
     }
 
     /// Changes its limits.

@@ -36,7 +36,9 @@ impl Containers {
         spec: &Spec,
         options: CreateOptions,
     ) -> Result<Container> {
-        create::create(self, id, spec, options, create::Gate::Closed)
+        let pid_file = options.pid_file.clone();
+        let container = create::create(self, id, spec, options, create::Gate::Closed)?;
+        container.tell_pid(pid_file.as_deref())
     }
 
     /// An existing container.

@@ -21,6 +21,8 @@ pub struct Options {
     pub preserve_fds: u32,
     /// See [`CreateOptions::init`].
     pub init: bool,
+    /// See [`CreateOptions::pid_file`].
+    pub pid_file: Option<PathBuf>,
     /// Leave the stopped container's state for somebody else to delete.
     pub keep: bool,
 }
@@ -32,9 +34,10 @@ pub fn run(
     spec: &Spec,
     options: Options,
 ) -> Result<ExitStatus> {
-    let Options { bundle, stdio, preserve_fds, init, keep } = options;
-    let creation = CreateOptions { bundle, stdio, preserve_fds, init };
-    let mut container = create::create(containers, id, spec, creation, Gate::Open)?;
+    let Options { bundle, stdio, preserve_fds, init, pid_file, keep } = options;
+    let creation = CreateOptions { bundle, stdio, preserve_fds, init, pid_file: None };
+    let mut container = create::create(containers, id, spec, creation, Gate::Open)?
+        .tell_pid(pid_file.as_deref())?;
     let status = match container.running() {
         Some(running) => running.wait(),
         None => Ok(ExitStatus::Exited(0)),

@@ -30,6 +30,7 @@ mod exit;
 pub mod foreground;
 mod id;
 mod options;
+mod pid_file;
 mod process;
 pub mod seccomp;
 mod state;

@@ -28,6 +28,8 @@ pub struct CreateOptions {
     pub preserve_fds: u32,
     /// Run a minimal first process that reaps orphans and forwards signals (`--init`).
     pub init: bool,
+    /// Write the first process' number here, for whoever supervises it.
+    pub pid_file: Option<PathBuf>,
 }
 
 /// How to run another process in a container.
@@ -41,4 +43,6 @@ pub struct ExecOptions {
     pub cgroup: Option<PathBuf>,
     /// Do it even though the container is paused; the process waits for `resume`.
     pub ignore_paused: bool,
+    /// Write the process' number here, for whoever supervises it.
+    pub pid_file: Option<PathBuf>,
 }

@@ -42,7 +42,7 @@ pub struct Overrides {
     pub terminal: bool,
     /// Its first size.
     pub console_size: Option<Size>,
-    /// Run a small init as process 1.
+    /// Run a small init as process 1: the caller's business, no part of a Spec.
     pub init: bool,
     /// Every capability and device, no filter and no masks.
     pub privileged: bool,
@@ -151,7 +151,6 @@ pub fn lower_exec(first: &Process, asked: &Overrides) -> Result<Process, Problem
 fn spec(config: Option<&Config>, asked: &Overrides, findings: &mut Findings) -> Spec {
     let mut spec = Spec {
         process: Some(process::lower(config, asked, findings)),
-        init: asked.init,
         hostname: asked.hostname.clone(),
         domainname: asked.domainname.clone(),
         namespaces: namespaces(asked),

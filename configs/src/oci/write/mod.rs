@@ -39,7 +39,6 @@ fn unsayable(spec: &Spec, findings: &mut Findings) {
     unless(spec.interfaces.is_empty(), "networks", "give the network to a hook or an engine");
     unless(spec.routes.is_empty(), "routes", "give the network to a hook or an engine");
     unless(spec.root.overlay.is_none(), "root", "mount the layers first");
-    unless(!spec.init, "init", "name an init program in process.args");
     unless(spec.parent_death_signal == 0, "parent_death_signal", "nobody else sets it");
     unless(!spec.no_pivot, "no_pivot_root", "pass --no-pivot to create or run");
     let commands = |mount: &Mount| !mount.before.is_empty() || !mount.after.is_empty();
