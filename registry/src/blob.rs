@@ -62,8 +62,12 @@ impl Blob {
             body: None,
             block: Bytes::new(),
         };
-        if offset < blob.size() {
-            opened.connect_somewhere()?;
+        while offset < blob.size() {
+            match opened.connect_somewhere() {
+                Ok(()) => break,
+                Err(error) if opened.backoff.wait_after(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(opened)
     }
@@ -96,7 +100,7 @@ impl Blob {
         {
             headers.insert(header::RANGE, range);
         }
-        let answer = host.send(&Call {
+        let answer = host.send_once(&Call {
             method: Method::GET,
             path: &format!("/v2/{}/blobs/{}", endpoint.repository, self.blob.digest()),
             headers,
@@ -141,7 +145,7 @@ impl Blob {
                 Some(body) => next_block(body, &self.doing),
                 None => match self.connect_somewhere() {
                     Ok(()) => continue,
-                    Err(error) => return Err(error),
+                    Err(error) => Err(error),
                 },
             };
             let error = match next {
@@ -161,7 +165,7 @@ impl Blob {
                 self.backoff.reset(self.client.retries());
             }
             self.failed_at = self.position;
-            if !self.backoff.wait_after(&error) {
+            if !self.backoff.wait_after_interruption(&error) {
                 return Err(error);
             }
         }

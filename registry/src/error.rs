@@ -128,6 +128,11 @@ pub enum Error {
 /// A cause from a library whose type is nobody's business.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
+fn is_refused(cause: &Cause) -> bool {
+    let system = cause.downcast_ref::<io::Error>();
+    system.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 fn said(text: &Option<String>) -> String {
     text.as_ref().map(|text| format!(": {text}")).unwrap_or_default()
 }
@@ -189,12 +194,19 @@ impl Error {
     /// Whether asking again may help: the network failed us, or the server had a bad moment.
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Transfer { .. } | Self::Stalled { .. } => true,
+            Self::Transfer { .. } | Self::Stalled { .. } => true,
+            // Nobody listens: a person who mistyped a port should not wait for that.
+            Self::Connect { source, .. } => !is_refused(source),
             Self::Address { .. } => false,
             Self::Status { status, .. } => matches!(status, 408 | 425 | 500 | 502..=504),
             Self::RateLimited { .. } => true,
             _ => false,
         }
+    }
+
+    /// The same in the middle of a transfer, when the registry was there a moment ago.
+    pub(crate) fn is_interruption(&self) -> bool {
+        self.is_temporary() || matches!(self, Self::Connect { .. } | Self::Address { .. })
     }
 
     /// How long the registry asks us to wait.

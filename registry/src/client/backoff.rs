@@ -26,6 +26,15 @@ impl Backoff {
 
     /// Waits, if the error may pass and there are tries left; says whether to try again.
     pub(crate) fn wait_after(&mut self, error: &Error) -> bool {
+        error.is_temporary() && self.wait(error)
+    }
+
+    /// The same in the middle of a transfer that has been going well.
+    pub(crate) fn wait_after_interruption(&mut self, error: &Error) -> bool {
+        error.is_interruption() && self.wait(error)
+    }
+
+    fn wait(&mut self, error: &Error) -> bool {
         let Some(wait) = self.wait_for(error) else { return false };
         log::info!("{error}; trying again in {:.1} s", wait.as_secs_f32());
         thread::sleep(wait);
@@ -33,7 +42,7 @@ impl Backoff {
     }
 
     fn wait_for(&mut self, error: &Error) -> Option<Duration> {
-        if self.left == 0 || !error.is_temporary() {
+        if self.left == 0 {
             return None;
         }
         self.left -= 1;
@@ -89,6 +98,6 @@ mod tests {
         assert!(backoff.wait_for(&limited(Some(60))).is_some_and(|wait| wait.as_secs() >= 60));
         assert_eq!(backoff.wait_for(&limited(Some(61))), None);
         assert_eq!(backoff.wait_for(&limited(None)), None);
-        assert_eq!(backoff.wait_for(&Error::BadPlatform("x".into())), None);
+        assert!(!backoff.wait_after(&Error::BadPlatform("x".into())));
     }
 }

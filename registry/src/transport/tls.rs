@@ -3,10 +3,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
 };
 
 use super::Trust;
@@ -29,8 +34,17 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(unusable)?;
-        let builder = if trust.verify {
+        let builder = if trust.verify && own.authorities.is_empty() {
             builder.with_root_certificates(self.roots(&own)?)
+        } else if trust.verify {
+            let usual = WebPkiServerVerifier::builder_with_provider(self.roots(&own)?, provider)
+                .build()
+                .map_err(|error| Error::Tls {
+                    host: "any host".to_owned(),
+                    source: error.into(),
+                })?;
+            let verifier = Arc::new(OrKnown { usual, known: own.authorities.clone() });
+            builder.dangerous().with_custom_certificate_verifier(verifier)
         } else {
             let verifier = Arc::new(AcceptAny(provider));
             builder.dangerous().with_custom_certificate_verifier(verifier)
@@ -80,6 +94,60 @@ pub(super) fn unused() -> ClientConfig {
 
 fn unusable(error: rustls::Error) -> Error {
     Error::Tls { host: "any host".to_owned(), source: error.into() }
+}
+
+/// Accepts what the authorities vouch for, and a server that shows the very certificate the user put into
+/// `certs.d`: `openssl req -x509` makes certificates that are their own authority, which the usual rules refuse
+/// and everybody else's tools accept.
+#[derive(Debug)]
+struct OrKnown {
+    usual: Arc<WebPkiServerVerifier>,
+    known: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for OrKnown {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let usual = &self.usual;
+        match usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.known.contains(end_entity) =>
+            {
+                let certificate = ParsedCertificate::try_from(end_entity)?;
+                verify_server_name(&certificate, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.usual.supported_verify_schemes()
+    }
 }
 
 /// `--tls-verify=false`: the connection is encrypted, towards whom is unknown.
