@@ -5,19 +5,44 @@
 //! The truth is in the store: original blobs and unpacked layers. Git objects are a view of them, and no
 //! git program is needed to write or read them.
 
+mod claim;
 mod commit;
+mod create;
+mod date;
 mod error;
 mod escape;
+mod files;
+mod image;
+mod index;
 mod inode;
 mod manifest;
+mod notes;
 mod objects;
 mod oid;
 mod pack;
+mod populate;
+mod refs;
+mod repository;
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking"
+)]
+mod round_trip;
+mod scan;
 #[cfg(test)]
 mod scratch;
+mod stamp;
+mod state;
 mod tree;
+mod v1;
 mod view;
 
 pub use commit::Signature;
+pub use create::{Options, create, unpack};
 pub use error::{Error, Result};
+pub use image::{Image, Layer, parse_branch};
 pub use oid::{BadObjectId, ObjectId};
+pub use repository::OURS;

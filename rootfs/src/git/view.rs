@@ -35,11 +35,12 @@ impl View {
         Self { inodes: vec![Inode::directory()], root: Node::default() }
     }
 
-    /// Puts a layer on top.
-    pub(crate) fn apply(&mut self, layer: &[Line]) -> Result<()> {
+    /// Puts a layer on top. Returns for each of its lines the inode it became; none for whiteouts.
+    pub(crate) fn apply(&mut self, layer: &[Line]) -> Result<Vec<Option<usize>>> {
         // Further names refer to what this layer brought, not to what was there before.
         let mut brought = BTreeMap::new();
-        for line in layer {
+        let mut inodes = vec![None; layer.len()];
+        for (line, became) in layer.iter().zip(&mut inodes) {
             let inode = match &line.what {
                 What::Own(inode) if inode.is_whiteout() => {
                     self.remove(&line.path);
@@ -48,6 +49,7 @@ impl View {
                 What::Own(inode) => {
                     let at = self.bring(&line.path, inode)?;
                     brought.insert(line.path.as_slice(), at);
+                    *became = Some(at);
                     continue;
                 }
                 What::Link(target) => *brought.get(target.as_slice()).ok_or_else(|| {
@@ -58,8 +60,9 @@ impl View {
                 })?,
             };
             self.place(&line.path, |old| Node { inode, tree: None, ..clear(old) })?;
+            *became = Some(inode);
         }
-        Ok(())
+        Ok(inodes)
     }
 
     /// A file of the layer's own takes the place of what was at its path.
@@ -137,7 +140,11 @@ impl View {
         &mut self,
         write: &mut dyn FnMut(Kind, &[u8]) -> Result<ObjectId>,
     ) -> Result<ObjectId> {
-        write_tree(&self.inodes, &mut self.root, write)
+        match write_tree(&self.inodes, &mut self.root, write)? {
+            // Not written for the directories below, which git does not see at all.
+            ObjectId::EMPTY_TREE => write(Kind::Tree, &[]),
+            id => Ok(id),
+        }
     }
 
     /// Calls `visit` for every node, parents first, with its path (the root's is empty).
@@ -150,7 +157,7 @@ impl View {
 }
 
 /// Limit of nesting, also of our recursion (threat model, section 6).
-const MAX_DEPTH: usize = 2000;
+pub(crate) const MAX_DEPTH: usize = 2000;
 
 fn walk<'a>(
     path: &mut Vec<u8>,
@@ -193,7 +200,10 @@ fn write_tree(
         };
         entries.push(tree::Entry { mode, name: escape(name).into_owned(), id });
     }
-    let id = write(Kind::Tree, &tree::encode(entries))?;
+    let id = match entries.is_empty() {
+        true => ObjectId::EMPTY_TREE,
+        false => write(Kind::Tree, &tree::encode(entries))?,
+    };
     node.tree = Some(id);
     Ok(id)
 }
@@ -244,7 +254,7 @@ mod tests {
 
     fn paths(layers: &[&[Line]]) -> String {
         let mut view = View::empty();
-        layers.iter().for_each(|layer| view.apply(layer).unwrap());
+        layers.iter().for_each(|layer| drop(view.apply(layer).unwrap()));
         let mut paths = Vec::new();
         view.walk(&mut |path, _| {
             paths.push(String::from_utf8(path.to_vec()).unwrap());
@@ -295,7 +305,7 @@ mod tests {
         view.apply(&[file("/a/f", "2")]).unwrap();
         let after = view.write_trees(&mut write).unwrap();
         assert_ne!(before, after);
-        assert_eq!(written, 5 + 2, "root, a, b, empty, empty/too; then root and a");
+        assert_eq!(written, 3 + 2, "root, a, b; then root and a");
         view.apply(&[file("/a/f", "1")]).unwrap();
         let again = view.write_trees(&mut |kind, content| Ok(ObjectId::of(kind, content))).unwrap();
         assert_eq!(again, before);

@@ -1,0 +1,119 @@
+//! An image as the git-layered root filesystem needs it: layers, and the story of how they came about.
+
+use std::path::PathBuf;
+
+use oci_spec::image::{Digest, ImageConfiguration};
+use sha2::{Digest as _, Sha256};
+
+use super::{commit::Signature, date};
+
+/// One layer of an image, unpacked in the store.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// In overlay form. Together they are the layer; later ones complete earlier ones.
+    pub directories: Vec<PathBuf>,
+    /// Of the tar.
+    pub diff_id: Digest,
+    /// Of the blob, as a registry has it.
+    pub digest: Digest,
+    /// Of the blob, in bytes.
+    pub size: u64,
+}
+
+/// An image in the store.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Base first.
+    pub layers: Vec<Layer>,
+    /// What the image says about itself.
+    pub config: ImageConfiguration,
+    /// Of the configuration.
+    pub config_digest: Digest,
+    /// Of the manifest; the name under which the store finds the image.
+    pub manifest_digest: Digest,
+}
+
+/// A commit to be made of an image: one for each entry of its history.
+pub(crate) struct Step {
+    pub(crate) message: String,
+    pub(crate) author: Signature,
+    /// Which layer it brings, if any.
+    pub(crate) layer: Option<usize>,
+}
+
+impl Image {
+    /// The history with its layers. Layers the history does not mention get an entry all the same.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        let created = self.config.created().as_deref();
+        let author = self.config.author().as_deref();
+        let mut steps = Vec::new();
+        let mut layers = 0..self.layers.len();
+        for entry in self.config.history().iter().flatten() {
+            let layer = match entry.empty_layer() {
+                Some(true) => None,
+                _ => layers.next(),
+            };
+            let text = [entry.created_by(), entry.comment()].into_iter().flatten();
+            let message = text.map(|text| text.trim()).find(|text| !text.is_empty());
+            let when = entry.created().as_deref().or(created).and_then(date::parse);
+            steps.push(Step {
+                message: message.map_or_else(|| untold(layer), str::to_owned),
+                author: Signature::new(
+                    entry.author().as_deref().filter(|author| !author.is_empty()).or(author),
+                    when.unwrap_or(0),
+                ),
+                layer,
+            });
+        }
+        let when = created.and_then(date::parse).unwrap_or(0);
+        steps.extend(layers.map(|layer| Step {
+            message: untold(Some(layer)),
+            author: Signature::new(author, when),
+            layer: Some(layer),
+        }));
+        steps
+    }
+
+    /// The chain ids of the layers, base first.
+    pub(crate) fn chain_ids(&self) -> Vec<Digest> {
+        chain_ids(self.layers.iter().map(|layer| &layer.diff_id))
+    }
+}
+
+/// What a history that says nothing is taken to have said.
+fn untold(layer: Option<usize>) -> String {
+    match layer {
+        Some(number) => format!("adding layer {number}"),
+        None => "no change of files".to_owned(),
+    }
+}
+
+/// Names each layer with all below it (OCI image specification, "Layer ChainID").
+pub(crate) fn chain_ids<'a>(diff_ids: impl Iterator<Item = &'a Digest>) -> Vec<Digest> {
+    let mut chain: Vec<Digest> = Vec::new();
+    for diff_id in diff_ids {
+        let next = match chain.last() {
+            Some(below) => {
+                let sum = Sha256::digest(format!("{below} {diff_id}"));
+                let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+                // A SHA-256 sum in hex is a digest by its very form.
+                format!("sha256:{hex}").parse().unwrap_or_else(|_| diff_id.clone())
+            }
+            None => diff_id.clone(),
+        };
+        chain.push(next);
+    }
+    chain
+}
+
+/// The name of a layer's branch.
+pub(crate) fn branch_name(number: usize, id: &str) -> String {
+    format!("layer_{number}_{id}")
+}
+
+/// The number and id in the name of a layer's branch.
+pub fn parse_branch(name: &str) -> Option<(usize, &str)> {
+    let (number, id) = name.strip_prefix("layer_")?.split_once('_')?;
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    (id.len() == 64 && id.bytes().all(hex)).then_some((number.parse().ok()?, id))
+}

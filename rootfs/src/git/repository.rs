@@ -1,0 +1,201 @@
+//! The repository beside a root filesystem: where it is, how it is made, and what it tells git.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    error::{Error, Result},
+    escape::escape,
+    refs,
+    view::View,
+};
+
+/// The file in the root filesystem that leads git to the repository.
+pub(crate) const GITFILE: &str = ".git";
+
+/// Files of ours in the root directory of a root filesystem: shown to people, hidden from containers,
+/// and never part of a layer.
+pub const OURS: [&str; 3] = [GITFILE, "json", "layersize"];
+
+/// A repository in the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Repository {
+    pub(crate) directory: PathBuf,
+}
+
+impl Repository {
+    /// Makes an empty repository below `repositories`, under a name of its own.
+    ///
+    /// `program` is what its hook calls, so that `git checkout` restores what git cannot store.
+    pub(crate) fn create(repositories: &Path, program: &Path) -> Result<Self> {
+        make_directories(repositories)?;
+        let directory = unused_name(repositories)?;
+        for below in ["objects/pack", "objects/info", "refs/heads", "refs/tags", "info", "hooks"] {
+            make_directories(&directory.join(below))?;
+        }
+        let repository = Self { directory };
+        repository.write(
+            "config",
+            config(&repository.directory.join("hooks")).as_bytes(),
+            0o600,
+        )?;
+        repository.write("info/attributes", ATTRIBUTES.as_bytes(), 0o600)?;
+        repository.write("hooks/post-checkout", hook(program).as_bytes(), 0o700)?;
+        // A repository is one for git as soon as it has a HEAD.
+        repository.write("HEAD", b"ref: refs/heads/none\n", 0o600)?;
+        Ok(repository)
+    }
+
+    /// The repository that a root filesystem's gitfile leads to.
+    ///
+    /// A container may have written that file, so only repositories in our own store are accepted.
+    pub(crate) fn of(directory: &Path, repositories: &Path) -> Result<Self> {
+        let none = |_| Error::NotARepository(directory.to_owned());
+        let text = read_gitfile(&directory.join(GITFILE)).map_err(none)?;
+        let target = text.strip_prefix("gitdir: ").map(|path| PathBuf::from(path.trim_end()));
+        target
+            .filter(|target| target.parent() == Some(repositories))
+            .filter(|target| target.join("HEAD").is_file())
+            .map(|directory| Self { directory })
+            .ok_or_else(|| Error::NotARepository(directory.to_owned()))
+    }
+
+    pub(crate) fn objects(&self) -> PathBuf {
+        self.directory.join("objects")
+    }
+
+    pub(crate) fn refs(&self) -> refs::Refs {
+        refs::Refs::new(&self.directory)
+    }
+
+    /// Where the view of what is checked out is remembered.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.directory.join("crun-cargo-checkout")
+    }
+
+    pub(crate) fn index(&self) -> PathBuf {
+        self.directory.join("index")
+    }
+
+    /// What the gitfile says.
+    pub(crate) fn gitfile(&self) -> String {
+        format!("gitdir: {}\n", self.directory.display())
+    }
+
+    /// Names the files git must not call untracked: ours, and those it has under escaped names.
+    pub(crate) fn write_exclude(&self, view: &View) -> Result<()> {
+        let mut text = String::from("/json\n/layersize\n").into_bytes();
+        view.walk(&mut |path, _| {
+            let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            if *escape(name) != *name {
+                text.extend_from_slice(&pattern(path));
+                text.push(b'\n');
+            }
+            Ok(())
+        })?;
+        refs::replace(&self.directory.join("info/exclude"), &text)
+    }
+
+    /// Waits until no other command of ours uses the repository. Dropping the file lets the next one in.
+    pub(crate) fn lock(&self) -> Result<File> {
+        let path = self.directory.join("crun-cargo-lock");
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(Error::io("open", &path))?;
+        file.lock().map_err(Error::io("lock", &path))?;
+        Ok(file)
+    }
+
+    fn write(&self, name: &str, content: &[u8], mode: u32) -> Result<()> {
+        let path = self.directory.join(name);
+        let mut options = File::options();
+        options.write(true).create_new(true).mode(mode);
+        let written = options.open(&path).and_then(|mut file| file.write_all(content));
+        written.map_err(Error::io("write", &path))
+    }
+}
+
+fn read_gitfile(path: &Path) -> io::Result<String> {
+    let flags = super::scan::READ;
+    let file = rustix::fs::openat(rustix::fs::CWD, path, flags, rustix::fs::Mode::empty())?;
+    let mut text = String::new();
+    io::Read::read_to_string(&mut io::Read::take(File::from(file), 4096), &mut text)?;
+    Ok(text)
+}
+
+/// Makes a directory and those above it, for nobody but us (D-14).
+pub(crate) fn make_directories(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(Error::io("create", path))
+}
+
+fn unused_name(repositories: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut number = u64::from(std::process::id());
+    loop {
+        let path = repositories.join(format!("{number:x}.git"));
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1 << 24,
+            Err(error) => return Err(Error::io("create", &path)(error)),
+        }
+    }
+}
+
+/// Git must show what is there: no conversion of line ends, no ignore files of the user's own, no
+/// protection for filesystems this is not.
+fn config(hooks: &Path) -> String {
+    let hooks = hooks.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
+    format!(
+        "[core]\n\
+         \trepositoryFormatVersion = 0\n\
+         \tbare = false\n\
+         \tfileMode = true\n\
+         \tsymlinks = true\n\
+         \tignoreCase = false\n\
+         \tlogAllRefUpdates = true\n\
+         \tautocrlf = false\n\
+         \tsafecrlf = false\n\
+         \tprotectHFS = false\n\
+         \tprotectNTFS = false\n\
+         \tattributesFile = /dev/null\n\
+         \texcludesFile = /dev/null\n\
+         \thooksPath = \"{hooks}\"\n"
+    )
+}
+
+/// These outrank every `.gitattributes` of the image, whose filters would show files as changed.
+const ATTRIBUTES: &str = "* -text -ident -filter !eol !working-tree-encoding\n";
+
+fn hook(program: &Path) -> String {
+    let program = program.display().to_string().replace('\'', "'\\''");
+    format!(
+        "#!/bin/sh\n\
+         # Restores the owners, modes, attributes, devices and empty directories git cannot store.\n\
+         program='{program}'\n\
+         [ -x \"$program\" ] || program=crun-cargo\n\
+         exec \"$program\" checkout -r . --restore \"$1\"\n"
+    )
+}
+
+/// A pattern of gitignore(5) that means exactly this path.
+fn pattern(path: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(path.len() + 1);
+    for byte in path {
+        match byte {
+            b'\\' | b'*' | b'?' | b'[' | b' ' => pattern.extend_from_slice(&[b'\\', *byte]),
+            // Cannot be written; any character is the nearest there is.
+            b'\n' | b'\r' => pattern.push(b'?'),
+            _ => pattern.push(*byte),
+        }
+    }
+    pattern
+}

@@ -1,0 +1,254 @@
+//! Tests of the whole: a layered image with every oddity, seen through our eyes and those of stock git.
+
+use std::{
+    fs,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, PermissionsExt, symlink},
+    },
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use oci_spec::image::{Digest, ImageConfiguration};
+
+use super::{Image, Layer, Options, create, scratch::Scratch, unpack};
+
+/// An image made of shell scripts, each of which fills a layer in overlay form.
+pub(crate) struct Made {
+    pub(crate) scratch: Scratch,
+    layers: Vec<Layer>,
+}
+
+impl Made {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { scratch: Scratch::new(name), layers: Vec::new() }
+    }
+
+    pub(crate) fn layer(mut self, script: &str) -> Self {
+        let number = self.layers.len();
+        let directory = self.scratch.path.join(format!("layers/{number}"));
+        fs::create_dir_all(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        shell(&directory, script);
+        let digest = |c: &str| format!("sha256:{:0>64}", format!("{c}{number}")).parse::<Digest>();
+        self.layers.push(Layer {
+            directories: vec![directory],
+            diff_id: digest("d").unwrap(),
+            digest: digest("b").unwrap(),
+            size: 1234,
+        });
+        self
+    }
+
+    pub(crate) fn image(&self) -> Image {
+        let diff_ids: Vec<_> = self.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+        let mut history: Vec<_> = (0..diff_ids.len())
+            .map(|number| {
+                serde_json::json!({
+                    "created": format!("2015-02-{:02}T00:00:00Z", number + 1),
+                    "created_by": format!("RUN step {number}"),
+                    "author": "Jane <jane@example.org>",
+                })
+            })
+            .collect();
+        history.push(serde_json::json!({"created_by": "CMD bash", "empty_layer": true}));
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux", "created": "2015-03-01T00:00:00Z",
+            "rootfs": {"type": "layers", "diff_ids": diff_ids}, "history": history,
+        });
+        let config: ImageConfiguration = serde_json::from_value(config).unwrap();
+        Image {
+            layers: self.layers.clone(),
+            config,
+            config_digest: format!("sha256:{:0>64}", "c").parse().unwrap(),
+            manifest_digest: format!("sha256:{:0>64}", "a").parse().unwrap(),
+        }
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            repositories: self.scratch.path.join("git"),
+            program: "/bin/true".into(),
+            large: None,
+        }
+    }
+
+    pub(crate) fn pull(&self) -> Vec<String> {
+        create(&self.image(), &self.root(), &self.options()).unwrap()
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.scratch.path.join("root")
+    }
+
+    #[track_caller]
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
+        self.scratch.git_in("root", arguments)
+    }
+
+    /// What stock git thinks of the repository and of the work tree.
+    #[track_caller]
+    pub(crate) fn check(&self) {
+        assert_eq!(self.git(&["status", "--porcelain"]), "");
+        assert_eq!(self.git(&["fsck", "--strict", "--full"]), "");
+        assert_eq!(self.git(&["diff", "HEAD"]), "");
+    }
+}
+
+#[track_caller]
+pub(crate) fn shell(directory: &Path, script: &str) {
+    let run = Command::new("bash").args(["-euc", script]).current_dir(directory).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
+
+/// Everything section 12 of the specification says krgo lost.
+const ODD: &str = r#"
+    mkdir -p etc usr/bin usr/src/project/.git/objects var/empty run/deep/empty 'dir ' tmp
+    chmod 1777 tmp; chmod 700 var/empty; chown 7:8 var/empty
+    echo root > etc/passwd; chmod 640 etc/passwd; chown 0:42 etc/passwd
+    echo shadow > etc/shadow; chmod 000 etc/shadow
+    echo su > usr/bin/su; chmod 4755 usr/bin/su
+    echo ping > usr/bin/ping; chmod 755 usr/bin/ping
+    setfattr -n user.note -v 0s/wABAg== usr/bin/ping
+    setfattr -n security.capability -v 0sAQAAAgAgAAAAAAAAAAAAAAAAAAA= usr/bin/ping
+    setfattr -n trusted.mark -v yes var/empty
+    ln usr/bin/su usr/bin/sudo; ln usr/bin/su etc/su
+    ln -s ../etc/passwd usr/link; ln -s /nowhere dangling; chown -h 5:6 dangling
+    setfattr -h -n trusted.mark -v link dangling
+    mknod dev-null c 1 3; mknod disk b 8 0; mkfifo pipe; chmod 622 pipe
+    echo '*' > .gitignore; echo 'etc/* text eol=crlf' > .gitattributes
+    echo '[submodule "../x"]' > .gitmodules
+    echo config > usr/src/project/.git/config; : > usr/src/project/.git/HEAD
+    echo x > usr/src/project/main.c
+    mkdir -p only/.GIT; echo upper > only/.GIT/file
+    echo tilde > 'git~1'; echo backslash > 'a\.git'; echo unit > 'system-x\x2dy.slice'
+    echo nl > $'new\nline'; echo tab > $'t\tab'; echo latin > $'caf\xe9'; echo trail > 'trail '
+    echo quote > '"quoted"'; echo dash > -; echo pct > '%2egit'; echo long > $(printf 'n%.0s' {1..255})
+    : > empty; truncate -s 1M sparse; printf x | dd of=sparse bs=1 seek=700000 conv=notrunc status=none
+    touch -d '2001-02-03 04:05:06.123456789' etc/passwd; touch -h -d '1999-01-01' dangling
+    touch -d '1960-01-01' empty; head -c 6000000 /dev/urandom > large
+    touch -d '2002-02-02 02:02:02.5' usr/bin etc
+"#;
+
+/// A listing with everything that must survive.
+pub(crate) fn listing(directory: &Path) -> String {
+    let mut lines = Vec::new();
+    let mut pending = vec![PathBuf::new()];
+    let mut inodes: Vec<(u64, PathBuf)> = Vec::new();
+    while let Some(path) = pending.pop() {
+        let full = directory.join(&path);
+        let stat = fs::symlink_metadata(&full).unwrap();
+        if path.parent() == Some(Path::new(""))
+            && super::OURS.iter().any(|ours| path == Path::new(ours))
+        {
+            continue;
+        }
+        let content = if stat.is_symlink() {
+            fs::read_link(&full).unwrap().as_os_str().as_bytes().to_vec()
+        } else if stat.is_file() {
+            fs::read(&full).unwrap()
+        } else {
+            Vec::new()
+        };
+        if stat.is_dir() {
+            pending.extend(fs::read_dir(&full).unwrap().map(|e| path.join(e.unwrap().file_name())));
+        }
+        if !stat.is_dir() && stat.nlink() > 1 {
+            inodes.push((stat.ino(), path.clone()));
+        }
+        let mut attributes = Command::new("getfattr");
+        let attributes = attributes.args(["-hd", "-m-", "-e", "hex"]).arg(&full).output();
+        let attributes = attributes.unwrap().stdout;
+        let attributes: Vec<_> = String::from_utf8_lossy(&attributes)
+            .lines()
+            .filter(|line| line.contains('='))
+            .map(str::to_owned)
+            .collect();
+        lines.push(format!(
+            "{path:?} {:o} {}:{} {} {} {}.{} {:x?} {attributes:?}",
+            stat.mode(),
+            stat.uid(),
+            stat.gid(),
+            stat.rdev(),
+            if stat.is_dir() { 0 } else { stat.size() },
+            stat.mtime(),
+            stat.mtime_nsec(),
+            sha2::Digest::finalize(sha2::Digest::chain_update(
+                <sha2::Sha256 as sha2::Digest>::new(),
+                &content
+            ))
+            .get(..4)
+            .unwrap(),
+        ));
+    }
+    inodes.sort();
+    for names in inodes.chunk_by(|a, b| a.0 == b.0) {
+        let names: Vec<_> = names.iter().map(|(_, path)| path).collect();
+        lines.push(format!("one file: {names:?}"));
+    }
+    lines.sort();
+    lines.join("\n")
+}
+
+#[test]
+fn a_tree_with_every_oddity_survives_and_stock_git_is_content() {
+    let made = Made::new("odd").layer(ODD);
+    let branches = made.pull();
+    assert_eq!(branches.len(), 1);
+    let layer = made.image().layers[0].directories[0].clone();
+    assert_eq!(listing(&made.root()), listing(&layer));
+    made.check();
+    let sparse = fs::metadata(made.root().join("sparse")).unwrap();
+    assert!(sparse.blocks() * 512 < sparse.size(), "holes are kept");
+
+    let plain = made.scratch.path.join("plain");
+    unpack(&made.image(), &plain).unwrap();
+    assert_eq!(listing(&plain), listing(&layer));
+    assert!(matches!(unpack(&made.image(), &plain), Err(super::Error::NotEmpty(_))));
+}
+
+#[test]
+fn branches_are_the_layers_and_git_diff_shows_their_files() {
+    let made = Made::new("branches")
+        .layer("mkdir -p etc usr/share/doc; echo 1 > etc/a; echo 1 > etc/b; echo 1 > usr/share/doc/x; echo 1 > f")
+        .layer("mkdir etc; echo 2 > etc/a; mknod etc/b c 0 0; echo new > g")
+        .layer("mkdir -p usr/share/doc; setfattr -n trusted.overlay.opaque -v y usr/share/doc; ln -s g h");
+    let branches = made.pull();
+    made.check();
+    let listed = made.git(&["branch", "--format=%(refname:short)"]);
+    assert_eq!(listed.lines().collect::<Vec<_>>(), branches);
+    assert_eq!(made.git(&["rev-parse", "--abbrev-ref", "HEAD"]).trim(), branches[2]);
+    let diff =
+        |a: usize, b: usize| made.git(&["diff", "--name-status", &branches[a], &branches[b]]);
+    assert_eq!(diff(0, 1), "M\tetc/a\nD\tetc/b\nA\tg\n");
+    assert_eq!(diff(1, 2), "A\th\nD\tusr/share/doc/x\n");
+    assert_eq!(
+        made.git(&["log", "--format=%s|%an|%ae|%cd|%ct", "--date=short"]),
+        "CMD bash|crun-cargo|crun-cargo|2015-03-01|1425168000\n\
+         RUN step 2|Jane|jane@example.org|2015-02-03|1422921600\n\
+         RUN step 1|Jane|jane@example.org|2015-02-02|1422835200\n\
+         RUN step 0|Jane|jane@example.org|2015-02-01|1422748800\n"
+    );
+    let trailers = made.git(&["log", "-1", "--format=%(trailers)", &branches[1]]);
+    assert!(trailers.starts_with("Diff-Id: sha256:0000"), "{trailers}");
+    let notes = made.git(&["log", "-1", "--notes=crun-cargo/layers", &branches[1]]);
+    assert!(notes.contains("/etc/b 0 20000 1 0 0 0 0.0"), "the whiteout is in the note: {notes}");
+    let again = Made::new("branches-again");
+    let options = again.options();
+    create(&made.image(), &again.root(), &options).unwrap();
+    let head = |made: &Made| made.git(&["rev-parse", "HEAD"]);
+    assert_eq!(head(&made), head(&again), "equal images give equal commits");
+}
+
+#[test]
+fn what_fails_leaves_nothing() {
+    let made = Made::new("fails").layer("echo x > a");
+    let mut image = made.image();
+    image.layers[0].directories.push(made.scratch.path.join("missing"));
+    assert!(create(&image, &made.root(), &made.options()).is_err());
+    assert!(!made.root().is_dir());
+    assert_eq!(fs::read_dir(made.scratch.path.join("git")).unwrap().count(), 0);
+    made.pull();
+    made.check();
+}
