@@ -1,3 +1,28 @@
-//! rootfs
+//! What images become: a store of verified layers, and a writable root for each container.
+//!
+//! This crate knows no HTTP and gives names no meaning: a name is a string somebody chose for an image.
+//! See [`Store`] for the layout on disk.
 
+mod chain;
+mod copy;
+mod document;
+mod error;
+mod extract;
 pub mod git;
+mod image;
+mod layer;
+mod lock;
+mod name;
+mod overlay;
+mod recipe;
+mod remove;
+mod snapshot;
+mod store;
+mod tar;
+mod union;
+
+pub use error::{Error, Result};
+pub use image::{ImageSummary, Removed, StoredImage, StoredLayer};
+pub use layer::{Compression, LayerState, NewLayer};
+pub use snapshot::{Snapshot, SnapshotKind, SnapshotOptions};
+pub use store::{Settings, Store};

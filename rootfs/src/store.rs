@@ -1,0 +1,186 @@
+//! The store: where everything is on disk, and how it gets there whole or not at all.
+//!
+//! ```text
+//! <root>/                        0700, as is everything beneath
+//!   format                       which layout this is
+//!   blobs/sha256/<hex>           manifests, configurations, indexes and compressed layers, as received
+//!   partial/<hex>                the beginning of a layer's blob: locked while it grows, resumed later
+//!   layers/<diff id>/            one unpacked layer, renamed here when complete
+//!     files/                     its tree in overlay form
+//!     recipe                     the rest of its tar (zstd): with `files`, the identical tar
+//!     lost/<n>                   data of files the same tar replaced later
+//!     record                     what else there is to know, JSON
+//!     blobs/<hex>                one empty file for each compressed form that was verified
+//!     durable                    exists once everything above is known to be on disk
+//!   chains/<chain id>/files      directories and links that complete a layer in one chain (see `chain`)
+//!   images/<manifest>            configuration bytes, layers, overlay directories: all that `run` needs
+//!   references/<name>            one small file per name
+//!   containers/<name>/           one snapshot: `record`, `upper`, `work`; or `files`
+//!   locks/<diff id>              held shared while a layer is in use, exclusive while made or removed
+//!   tmp/                         what is being made or removed
+//! ```
+
+use std::{
+    collections::hash_map::RandomState,
+    fs::{self, File},
+    hash::{BuildHasher, Hasher},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use oci_spec::image::{Digest, DigestAlgorithm};
+
+use crate::error::{During, Error, Result};
+
+const FORMAT: &str = "crun-cargo store 1\n";
+
+/// Limits an image may not exceed, and what the store keeps.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Keep the compressed layers, so that a push sends the very bytes that were pulled.
+    pub keep_blobs: bool,
+    /// Most bytes one layer may unpack to.
+    pub max_layer_bytes: u64,
+    /// Most entries one layer may have.
+    pub max_layer_entries: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { keep_blobs: true, max_layer_bytes: 64 << 30, max_layer_entries: 2_000_000 }
+    }
+}
+
+/// Images, their layers, and the containers' writable directories.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    settings: Settings,
+    made: OnceLock<()>,
+    pub(crate) held: crate::lock::Held,
+}
+
+impl Store {
+    /// A store at `root`, which need not exist yet: it is made when something is first written.
+    ///
+    /// Reads nothing and locks nothing.
+    pub fn open(root: &Path) -> Result<Self> {
+        Self::with_settings(root, Settings::default())
+    }
+
+    /// The same with other limits.
+    pub fn with_settings(root: &Path, settings: Settings) -> Result<Self> {
+        let root = std::path::absolute(root).during("find", root.display())?;
+        Ok(Self { root, settings, made: OnceLock::new(), held: crate::lock::Held::default() })
+    }
+
+    /// Where the store is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What was chosen when it was opened.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn path(&self, directory: &str, name: &str) -> PathBuf {
+        self.root.join(directory).join(name)
+    }
+
+    /// A name in `tmp` that nobody else uses.
+    pub(crate) fn temporary(&self, kind: &str) -> PathBuf {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        static PROCESS: OnceLock<u64> = OnceLock::new();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Process ids are used again, and what a killed process left may still be there.
+        let process = PROCESS.get_or_init(|| RandomState::new().build_hasher().finish());
+        self.path("tmp", &format!("{kind}-{process:016x}-{number}"))
+    }
+
+    pub(crate) fn blob_path(&self, digest: &Digest) -> Result<PathBuf> {
+        Ok(self.path("blobs/sha256", hex(digest)?))
+    }
+
+    pub(crate) fn layer_path(&self, diff_id: &Digest) -> Result<PathBuf> {
+        Ok(self.path("layers", hex(diff_id)?))
+    }
+
+    /// Makes the directories everything else expects. Cheap once they exist.
+    pub(crate) fn make(&self) -> Result<()> {
+        if self.made.get().is_some() {
+            return Ok(());
+        }
+        let format = self.root.join("format");
+        match fs::read_to_string(&format) {
+            Ok(text) if text == FORMAT => {}
+            Ok(_) => return Err(Error::UnknownFormat(self.root.clone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_directories()?,
+            Err(error) => return Err(error).during("read", format.display()),
+        }
+        let _ = self.made.set(());
+        Ok(())
+    }
+
+    fn make_directories(&self) -> Result<()> {
+        const DIRECTORIES: [&str; 9] = [
+            "blobs/sha256", "partial", "layers", "chains", "images", "references", "containers",
+            "locks", "tmp",
+        ];
+        for name in DIRECTORIES {
+            let path = self.root.join(name);
+            private_directory(&path).during("create", path.display())?;
+        }
+        // An image without layers still needs a lower directory to mount.
+        let empty = self.root.join("empty");
+        private_directory(&empty).during("create", empty.display())?;
+        self.publish("format", FORMAT.as_bytes())
+    }
+
+    /// Writes a small file under a temporary name, syncs it, and moves it to its place (D-50).
+    pub(crate) fn publish(&self, name: &str, content: &[u8]) -> Result<()> {
+        let temporary = self.temporary("file");
+        let path = self.root.join(name);
+        let write = || -> io::Result<()> {
+            let mut file = create(&temporary)?;
+            file.write_all(content)?;
+            file.sync_data()?;
+            fs::rename(&temporary, &path)?;
+            sync_directory_of(&path)
+        };
+        let result = write();
+        if result.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        result.during("write", path.display())
+    }
+}
+
+/// The file name a digest becomes: only sha256 has one (D-9).
+pub(crate) fn hex(digest: &Digest) -> Result<&str> {
+    match digest.algorithm() {
+        DigestAlgorithm::Sha256 => Ok(digest.digest()),
+        _ => Err(Error::UnsupportedDigest(digest.to_string())),
+    }
+}
+
+/// `mkdir -p` with nobody else allowed in (D-14).
+pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// A new file, or an emptied one that a killed process left under the same temporary name.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.custom_flags(nix::libc::O_NOFOLLOW).open(path)
+}
+
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
