@@ -70,3 +70,9 @@ pub fn replace_standard(fd: RawFd, standard: RawFd) -> io::Result<()> {
     Errno::result(result)?;
     Ok(())
 }
+
+/// Whether a descriptor of that number is open.
+pub fn is_open(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD takes an integer and reads no memory.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
+}

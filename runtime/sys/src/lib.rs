@@ -21,7 +21,7 @@ pub use bpf::{
 };
 pub use clone::{CloneFlags, Cloned, clone3, thread_count};
 pub use credentials::{join_anonymous_session_keyring, set_personality};
-pub use descriptors::{adopt, close_on_exec_from, disown_above, replace_standard};
+pub use descriptors::{adopt, close_on_exec_from, disown_above, is_open, replace_standard};
 pub use exec::{exec_descriptor, exec_path};
 pub use mount::{MountAttr, mount_setattr};
 pub use root::Root;

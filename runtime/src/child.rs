@@ -1,0 +1,75 @@
+//! What a process on its way into a container knows.
+
+use std::os::fd::OwnedFd;
+
+use configs::{Process, Spec};
+use sys::Root;
+
+use crate::{
+    ContainerId, Error, Result,
+    channel::{ChildEnd, FromChild},
+    prepare::Prepared,
+    steps::program::Program,
+    user::Identity,
+};
+
+/// What a process on its way into a container knows: all of it made by its parent, shared by fork.
+pub(crate) struct Child<'a> {
+    pub(crate) id: &'a ContainerId,
+    pub(crate) spec: &'a Spec,
+    /// The process to become: the Spec's, or the one `exec` was given.
+    pub(crate) process: &'a Process,
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) channel: Option<ChildEnd>,
+    /// The container's root directory, once it is known.
+    pub(crate) root: Option<Root>,
+    /// Who it will be, once the container's files were asked.
+    pub(crate) identity: Option<Identity>,
+    /// What it will execute, once that was found.
+    pub(crate) program: Option<Program>,
+    /// The slave of its terminal.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// Whether its user namespace is not the host's, where mknod(2) and some writes are refused.
+    pub(crate) in_user_namespace: bool,
+    /// Whether mounts copied from the host still receive the host's (and must be cut one by one).
+    pub(crate) keeps_host_propagation: bool,
+}
+
+impl Child<'_> {
+    pub(crate) fn root(&self) -> Result<&Root> {
+        self.root.as_ref().ok_or_else(|| Error::Unsafe("the root is not open yet".into()))
+    }
+
+    pub(crate) fn channel(&self) -> Result<&ChildEnd> {
+        self.channel.as_ref().ok_or_else(|| Error::Unsafe("the conversation is over".into()))
+    }
+
+    pub(crate) fn tell(&self, message: &FromChild) -> Result<()> {
+        self.channel()?.send(message)
+    }
+
+    pub(crate) fn identity(&self) -> Result<&Identity> {
+        self.identity.as_ref().ok_or_else(|| Error::Unsafe("the user is not known yet".into()))
+    }
+}
+
+/// A row of a step table.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&mut Child<'_>) -> Result<()>,
+}
+
+pub(crate) const fn step(name: &'static str, run: fn(&mut Child<'_>) -> Result<()>) -> Step {
+    Step { name, run }
+}
+
+/// Takes the steps of a table, in its order.
+pub(crate) fn walk(table: &[Step], child: &mut Child<'_>) -> Result<()> {
+    for step in table {
+        (step.run)(child).map_err(|source| Error::Step {
+            step: step.name.to_owned(),
+            source: Box::new(source),
+        })?;
+    }
+    Ok(())
+}

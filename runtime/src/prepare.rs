@@ -1,0 +1,136 @@
+//! Everything that can be made ready before there is a child, and checked before anything is made.
+
+use std::os::fd::OwnedFd;
+
+use configs::{MountSource, NamespaceKind, Process, Spec};
+use rustix::fs::{FileType, Mode, OFlags, fstat, makedev};
+
+use crate::{
+    Error, Result, Stdio,
+    error::OrFail,
+    procfs::Procfs,
+    seccomp::{self, Filter},
+    steps::{
+        self,
+        namespaces::Join,
+        program::{Inode, inode},
+    },
+};
+
+/// What the child inherits from its parent by being a copy of it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) procfs: Procfs,
+    /// The host's null device, proven to be that (D-26).
+    pub(crate) null: OwnedFd,
+    pub(crate) own_inode: Inode,
+    pub(crate) joins: Vec<Join>,
+    /// The root, where only the parent may make it.
+    pub(crate) root: Option<OwnedFd>,
+    /// Bind mounts only the parent may make, by their index in the Spec.
+    pub(crate) binds: Vec<Option<OwnedFd>>,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) stdio: Option<[OwnedFd; 3]>,
+    pub(crate) preserve_fds: u32,
+    /// Read end of the start gate.
+    pub(crate) gate: Option<OwnedFd>,
+}
+
+impl Prepared {
+    pub(crate) fn new(process: &Process, spec: &Spec, preserve_fds: u32) -> Result<Self> {
+        let filter = match &spec.seccomp {
+            Some(policy) => Some(seccomp::filter(policy, process.capabilities.bounding)?),
+            None => None,
+        };
+        Ok(Self {
+            procfs: Procfs::open()?,
+            null: null_device()?,
+            own_inode: own_inode()?,
+            joins: Vec::new(),
+            root: None,
+            binds: Vec::new(),
+            filter,
+            stdio: None,
+            preserve_fds: check_preserved(preserve_fds)?,
+            gate: None,
+        })
+    }
+}
+
+/// The host's null device as the object every mask is a mount of.
+fn null_device() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let null = rustix::fs::open("/dev/null", flags, Mode::empty()).or_fail(|| "open /dev/null")?;
+    let found = fstat(&null).or_fail(|| "stat /dev/null")?;
+    let is_character = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice;
+    if !is_character || found.st_rdev != makedev(1, 3) {
+        return Err(Error::Unsafe("the host's /dev/null is no null device".into()));
+    }
+    Ok(null)
+}
+
+fn own_inode() -> Result<Inode> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::open("/proc/self/exe", flags, Mode::empty())
+        .map_err(std::io::Error::from)
+        .and_then(inode)
+        .or_fail(|| "find our own binary")
+}
+
+fn check_preserved(count: u32) -> Result<u32> {
+    for number in 3..3_i32.saturating_add_unsigned(count) {
+        if !sys::is_open(number) {
+            return Err(Error::Unsupported(format!(
+                "descriptor {number} is to be preserved, but it is not open"
+            )));
+        }
+    }
+    Ok(count)
+}
+
+/// Finds out everything that can be wrong with the request, before anything is made.
+pub(crate) fn check(spec: &Spec, process: &Process, stdio: &Stdio) -> Result<()> {
+    steps::root::check(spec)?;
+    steps::sysctl::check(spec)?;
+    steps::program::check(process)?;
+    steps::credentials::check(process)?;
+    steps::limits::check(process)?;
+    check_namespaces(spec)?;
+    check_stdio(process, stdio)
+}
+
+fn check_namespaces(spec: &Spec) -> Result<()> {
+    let namespaces = &spec.namespaces;
+    let has = |kind| namespaces.get(kind).is_some();
+    if (spec.hostname.is_some() || spec.domainname.is_some()) && !has(NamespaceKind::Uts) {
+        return Err(Error::Unsupported("a host name needs a uts namespace".into()));
+    }
+    if namespaces.creates(NamespaceKind::User)
+        && (spec.id_maps.uids.is_empty() || spec.id_maps.gids.is_empty())
+    {
+        return Err(Error::Unsupported("a new user namespace needs id maps".into()));
+    }
+    let offsets = spec.time_offsets != configs::TimeOffsets::default();
+    if offsets && !namespaces.creates(NamespaceKind::Time) {
+        return Err(Error::Unsupported("time offsets need a new time namespace".into()));
+    }
+    for mount in &spec.mounts {
+        if mount.id_map.is_some() && !matches!(mount.source, MountSource::Bind { .. }) {
+            return Err(Error::Unsupported("only bind mounts can map ids".into()));
+        }
+    }
+    Ok(())
+}
+
+/// A terminal needs somebody to hold its other end, and nobody else does.
+pub(crate) fn check_stdio(process: &Process, stdio: &Stdio) -> Result<()> {
+    match (process.terminal, stdio) {
+        (true, Stdio::Inherit | Stdio::Fds(_)) => Err(Error::Unsupported(
+            "the process wants a terminal, but there is no console socket for it".into(),
+        )),
+        (false, Stdio::Terminal | Stdio::ConsoleSocket(_)) => Err(Error::Unsupported(
+            "there is a console socket, but the process wants no terminal".into(),
+        )),
+        _ => Ok(()),
+    }
+}

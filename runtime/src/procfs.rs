@@ -1,0 +1,56 @@
+//! A procfs that is one: the way to every file whose writing has security meaning (D-25).
+
+use std::{io, os::fd::OwnedFd, path::Path};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, openat2};
+
+use crate::{Error, Result, error::OrFail};
+
+/// A descriptor proven to be the root of a procfs, opened while only the host could have mounted it.
+///
+/// Kept across entering a container, whose own /proc may be anything (CVE-2019-16884, CVE-2025-52881).
+#[derive(Debug)]
+pub(crate) struct Procfs(OwnedFd);
+
+impl Procfs {
+    pub(crate) fn open() -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root =
+            rustix::fs::open("/proc", flags, Mode::empty()).or_fail(|| "open /proc".to_owned())?;
+        let kind = fstatfs(&root).or_fail(|| "fstatfs /proc")?.f_type;
+        if kind != rustix::fs::PROC_SUPER_MAGIC {
+            return Err(Error::Unsafe("/proc is not a procfs".into()));
+        }
+        Ok(Self(root))
+    }
+
+    /// Opens a file of it, over which nothing is mounted (NO_XDEV).
+    pub(crate) fn open_file(&self, name: &str, flags: OFlags) -> Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        rustix::io::retry_on_intr(|| {
+            openat2(&self.0, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        })
+        .or_fail(|| format!("open /proc/{name}"))
+    }
+
+    pub(crate) fn write(&self, name: &str, value: &str) -> Result<()> {
+        let file = self.open_file(name, OFlags::WRONLY)?;
+        let written = rustix::io::write(&file, value.as_bytes());
+        match written {
+            Ok(length) if length == value.len() => Ok(()),
+            Ok(_) => Err(Error::call(
+                format!("write /proc/{name}"),
+                io::Error::from_raw_os_error(libc::EIO),
+            )),
+            Err(error) => Err(Error::call(format!("write {value:?} to /proc/{name}"), error)),
+        }
+    }
+
+    /// Opens a namespace of a process. The link is a magic one, the one kind that names an object; that
+    /// it leads to nsfs is checked by whoever joins it.
+    pub(crate) fn open_namespace(&self, pid: &str, name: &str) -> Result<OwnedFd> {
+        let path = Path::new(pid).join("ns").join(name);
+        rustix::fs::openat(&self.0, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .or_fail(|| format!("open /proc/{}", path.display()))
+    }
+}

@@ -1,0 +1,307 @@
+//! The container's mounts: each made detached, then attached to a target resolved beneath the root (D-24).
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use configs::{AttrFlags, Filesystem, Mount, MountSource, Propagation};
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstat, fstatfs, statx},
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    },
+};
+use sys::{MountAttr, Root, mount_setattr};
+
+use crate::{
+    Error, Result,
+    child::Child,
+    error::OrFail,
+    steps::{copy_up, root},
+};
+
+/// Mounts everything the Spec lists, in its order.
+pub(crate) fn mount_all(child: &mut Child<'_>) -> Result<()> {
+    for (index, mount) in child.spec.mounts.iter().enumerate() {
+        mount_one(child, index, mount).map_err(|source| Error::Step {
+            step: format!("mount {} at {}", describe(&mount.source), mount.destination.display()),
+            source: Box::new(source),
+        })?;
+    }
+    Ok(())
+}
+
+fn describe(source: &MountSource) -> String {
+    match source {
+        MountSource::Bind { path, .. } => path.display().to_string(),
+        MountSource::Filesystem(filesystem) => filesystem.kind.clone(),
+        MountSource::Cgroup => "cgroup".into(),
+        MountSource::Remount => "(remount)".into(),
+    }
+}
+
+fn mount_one(child: &Child<'_>, index: usize, mount: &Mount) -> Result<()> {
+    let root = child.root()?;
+    match &mount.source {
+        MountSource::Bind { path, recursive } => {
+            let tree = match child.prepared.binds.get(index).and_then(Option::as_ref) {
+                Some(tree) => tree.try_clone().or_fail(|| "dup")?,
+                None => clone_tree(path, *recursive)?,
+            };
+            let target = target_for(root, mount, file_type(&tree)?)?;
+            set_attributes(&tree, mount, child.keeps_host_propagation)?;
+            place(root, &tree, &target, mount)
+        }
+        MountSource::Filesystem(filesystem) => {
+            let target = target_for(root, mount, FileType::Directory)?;
+            let tree = new_filesystem(child, filesystem, mount, &target)?;
+            if mount.copy_up {
+                copy_up::copy(&target, &tree)?;
+            }
+            change_recursively(&tree, mount)?;
+            set_propagation(&tree, mount)?;
+            place(root, &tree, &target, mount)
+        }
+        MountSource::Cgroup => super::cgroup::mount(child, mount),
+        MountSource::Remount => {
+            let target = root
+                .open_at(&mount.destination, OFlags::PATH, Mode::empty())
+                .or_fail(|| format!("find {}", mount.destination.display()))?;
+            set_attributes(&target, mount, false)
+        }
+    }
+}
+
+/// A copy of a place of the host's tree, attached nowhere.
+pub(crate) fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(CWD, path, flags).or_fail(|| format!("open_tree {}", path.display()))
+}
+
+/// A copy of the mount an open file lies on, with that file as its root.
+pub(crate) fn clone_of(file: impl AsFd) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(file, "", flags).or_fail(|| "open_tree")
+}
+
+/// Opens the place a mount goes to; it is made when missing, as a directory or an empty file.
+pub(crate) fn target_for(root: &Root, mount: &Mount, kind: FileType) -> Result<OwnedFd> {
+    let name = mount.destination.as_path();
+    let what = || format!("find {}", name.display());
+    if name.components().all(|part| matches!(part, std::path::Component::RootDir)) {
+        return Err(Error::Unsupported("a mount cannot replace the root".into()));
+    }
+    let is_system = name == Path::new("/proc") || name == Path::new("/sys");
+    let found = if mount.no_follow || is_system {
+        // A link here could make any directory of the container a "procfs" (CVE-2019-19921).
+        root.open_plain(name, OFlags::PATH)
+    } else {
+        root.open_at(name, OFlags::PATH, Mode::empty())
+    };
+    let target = match found {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            make_target(root, name, kind)?
+        }
+        other => other.or_fail(what)?,
+    };
+    if file_type(&target)? == FileType::Symlink {
+        return Err(Error::Unsafe(format!("{} is a symbolic link", name.display())));
+    }
+    check_procfs(&target, mount)?;
+    Ok(target)
+}
+
+fn make_target(root: &Root, name: &Path, kind: FileType) -> Result<OwnedFd> {
+    let what = || format!("make {}", name.display());
+    let mode = Mode::from_raw_mode(0o755);
+    if kind == FileType::Directory {
+        return root.make_directories(name, mode).or_fail(what);
+    }
+    if let Some(parent) = name.parent() {
+        root.make_directories(parent, mode).or_fail(what)?;
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    drop(root.open_at(name, flags, Mode::from_raw_mode(0o644)).or_fail(what)?);
+    root.open_plain(name, OFlags::PATH).or_fail(what)
+}
+
+/// Nothing but these may be mounted below a procfs: a file of it that lies would be believed by
+/// whoever labels processes or reads limits (CVE-2019-16884, CVE-2025-52881).
+const BELOW_PROC: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+fn check_procfs(target: &OwnedFd, mount: &Mount) -> Result<()> {
+    let name = &mount.destination;
+    let is_procfs =
+        fstatfs(target).or_fail(|| "fstatfs")?.f_type == rustix::fs::PROC_SUPER_MAGIC;
+    let listed = BELOW_PROC.iter().any(|allowed| name == Path::new(allowed));
+    if is_procfs && !listed && name != Path::new("/proc") {
+        return Err(Error::Unsafe(format!("{} is in a procfs", name.display())));
+    }
+    if name == Path::new("/proc") && !shows_procfs(mount) {
+        return Err(Error::Unsafe("only a procfs may be mounted at /proc".into()));
+    }
+    Ok(())
+}
+
+fn shows_procfs(mount: &Mount) -> bool {
+    match &mount.source {
+        MountSource::Filesystem(filesystem) => filesystem.kind == "proc",
+        MountSource::Bind { path, .. } => rustix::fs::statfs(path)
+            .is_ok_and(|found| found.f_type == rustix::fs::PROC_SUPER_MAGIC),
+        MountSource::Remount => true,
+        MountSource::Cgroup => false,
+    }
+}
+
+fn new_filesystem(
+    child: &Child<'_>,
+    filesystem: &Filesystem,
+    mount: &Mount,
+    target: &OwnedFd,
+) -> Result<OwnedFd> {
+    let kind = filesystem.kind.as_str();
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).or_fail(|| format!("fsopen {kind}"))?;
+    let fail = |what: &str, source: rustix::io::Errno| {
+        Error::call(format!("{what}{}", kernel_message(&context)), source)
+    };
+    if !filesystem.source.is_empty() {
+        fsconfig_set_string(&context, "source", filesystem.source.as_str())
+            .map_err(|error| fail("set the source", error))?;
+    }
+    for (flag, name) in SUPERBLOCK_FLAGS {
+        if filesystem.flags & flag != 0 {
+            fsconfig_set_flag(&context, *name).map_err(|error| fail(name, error))?;
+        }
+    }
+    for (key, value) in &filesystem.parameters {
+        match value {
+            Some(value) => fsconfig_set_string(&context, key.as_str(), value.as_str()),
+            None => fsconfig_set_flag(&context, key.as_str()),
+        }
+        .map_err(|error| fail(&format!("option {key}"), error))?;
+    }
+    if kind == "tmpfs" && !filesystem.parameters.iter().any(|(key, _)| key == "mode") {
+        // As the directory it covers, so that /tmp stays everybody's.
+        let mode = fstat(target).or_fail(|| "fstat")?.st_mode & 0o7777;
+        fsconfig_set_string(&context, "mode", format!("{mode:o}"))
+            .map_err(|error| fail("option mode", error))?;
+    }
+    if let Some(label) = &child.spec.mount_label
+        && !matches!(kind, "proc" | "sysfs")
+    {
+        fsconfig_set_string(&context, "context", label.as_str())
+            .map_err(|error| fail("option context", error))?;
+    }
+    fsconfig_create(&context).map_err(|error| fail(&format!("create {kind}"), error))?;
+    // Bits fsmount(2) does not know (nosymfollow) are refused there, as they must be.
+    let attributes = u32::try_from(mount.set.0).map(MountAttrFlags::from_bits_retain);
+    let attributes = attributes.map_err(|_| Error::Unsupported("unknown mount flags".into()))?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .map_err(|error| fail(&format!("fsmount {kind}"), error))
+}
+
+/// `MS_*` flags of a superblock, by the names fsconfig(2) knows.
+const SUPERBLOCK_FLAGS: &[(u64, &str)] = &[
+    (libc::MS_RDONLY, "ro"),
+    (libc::MS_SYNCHRONOUS, "sync"),
+    (libc::MS_DIRSYNC, "dirsync"),
+    (libc::MS_MANDLOCK, "mand"),
+    (1 << 25, "lazytime"),
+];
+
+/// What the filesystem said about the failure, fsopen(2): the only place that names a wrong option.
+fn kernel_message(context: &OwnedFd) -> String {
+    let mut buffer = [0; 512];
+    let length = rustix::io::read(context, &mut buffer).unwrap_or(0);
+    let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+    let text = text.trim_start_matches(['e', 'w', 'i', ' ']).trim_end();
+    if text.is_empty() { String::new() } else { format!(" ({text})") }
+}
+
+/// Attributes of one mount, those of the whole tree, and propagation.
+fn set_attributes(tree: &OwnedFd, mount: &Mount, make_private: bool) -> Result<()> {
+    change(tree, mount.set, mount.clear, false)?;
+    change_recursively(tree, mount)?;
+    if mount.propagation.is_none() && make_private {
+        give_propagation(tree, Propagation::Private, true)?;
+    }
+    set_propagation(tree, mount)
+}
+
+fn change_recursively(tree: &OwnedFd, mount: &Mount) -> Result<()> {
+    change(tree, mount.set_recursive, mount.clear_recursive, true)
+}
+
+fn change(tree: &OwnedFd, set: AttrFlags, clear: AttrFlags, recursive: bool) -> Result<()> {
+    if set.is_empty() && clear.is_empty() {
+        return Ok(());
+    }
+    // The access time is a field, not a bit: it must be cleared to be set, mount_setattr(2).
+    let field = if set.0 & AttrFlags::ATIME.0 != 0 { AttrFlags::ATIME.0 } else { 0 };
+    let attr = MountAttr { set: set.0, clear: clear.0 | field, recursive, ..MountAttr::default() };
+    mount_setattr(tree.as_fd(), c"", &attr)
+        .or_fail(|| format!("mount_setattr +{:#x} -{:#x}", attr.set, attr.clear))
+}
+
+fn set_propagation(tree: &OwnedFd, mount: &Mount) -> Result<()> {
+    match mount.propagation {
+        Some((kind, recursive)) => give_propagation(tree, kind, recursive),
+        None => Ok(()),
+    }
+}
+
+fn give_propagation(tree: &OwnedFd, kind: Propagation, recursive: bool) -> Result<()> {
+    let propagation = u64::from(root::propagation_flags(kind).bits());
+    let attr = MountAttr { propagation, recursive, ..MountAttr::default() };
+    mount_setattr(tree.as_fd(), c"", &attr).or_fail(|| "set the propagation")
+}
+
+/// Attaches a tree to an open target, and looks once more at what the name leads to now: a directory
+/// that was moved away meanwhile would have taken the mount with it (CVE-2021-30465).
+pub(crate) fn place(root: &Root, tree: &OwnedFd, target: &OwnedFd, mount: &Mount) -> Result<()> {
+    attach(tree, target)?;
+    let name = &mount.destination;
+    let there = root
+        .open_at(name, OFlags::PATH, Mode::empty())
+        .or_fail(|| format!("find {} again", name.display()))?;
+    if mount_id(&there)? != mount_id(tree)? {
+        return Err(Error::Unsafe(format!("{} was moved while being mounted", name.display())));
+    }
+    Ok(())
+}
+
+/// move_mount(2) between two descriptors.
+pub(crate) fn attach(tree: &OwnedFd, target: &OwnedFd) -> Result<()> {
+    let by_descriptor =
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, "", target, "", by_descriptor).or_fail(|| "move_mount")
+}
+
+fn mount_id(file: &OwnedFd) -> Result<u64> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+    let found = statx(file, "", flags, StatxFlags::MNT_ID).or_fail(|| "statx")?;
+    Ok(found.stx_mnt_id)
+}
+
+pub(crate) fn file_type(file: &OwnedFd) -> Result<FileType> {
+    Ok(FileType::from_raw_mode(fstat(file).or_fail(|| "fstat")?.st_mode))
+}

@@ -1,0 +1,131 @@
+//! The container's root directory: from a detached tree to `/`.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use configs::{NamespaceKind, Overlay, Propagation, Spec};
+use rustix::{
+    fs::CWD,
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+        OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+        fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
+    },
+};
+use sys::{MountAttr, Root, mount_setattr};
+
+use crate::{Error, Result, child::Child, error::OrFail};
+
+/// Cuts propagation, so that nothing done here is seen outside (D-24).
+pub(crate) fn isolate(child: &mut Child<'_>) -> Result<()> {
+    let from_host = wants_host_mounts(child.spec);
+    let kind =
+        if from_host { MountPropagationFlags::DOWNSTREAM } else { MountPropagationFlags::PRIVATE };
+    mount_change("/", kind | MountPropagationFlags::REC)
+        .or_fail(|| "cut the propagation of mounts")
+}
+
+/// Whether mounts made on the host later must still appear inside.
+pub(crate) fn wants_host_mounts(spec: &Spec) -> bool {
+    let live = |kind: Propagation| matches!(kind, Propagation::Slave | Propagation::Shared);
+    spec.root.propagation.is_some_and(live)
+        || spec.mounts.iter().any(|mount| mount.propagation.is_some_and(|(kind, _)| live(kind)))
+}
+
+/// Puts the container's root on top of the host's, still reachable as what lies beneath.
+///
+/// On top of `/` rather than in its own place: no path is looked up twice, and it does not matter what
+/// is mounted around it.
+pub(crate) fn attach(child: &mut Child<'_>) -> Result<()> {
+    let tree = match child.prepared.root.as_ref() {
+        Some(tree) => tree.try_clone().or_fail(|| "dup")?,
+        None => detached(child.spec)?,
+    };
+    move_mount(&tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .or_fail(|| "move_mount the root")?;
+    child.root = Some(Root::from_directory(tree).or_fail(|| "the root is no directory")?);
+    Ok(())
+}
+
+/// The root as a tree that is attached nowhere.
+pub(crate) fn detached(spec: &Spec) -> Result<OwnedFd> {
+    match &spec.root.overlay {
+        Some(overlay) => mount_overlay(overlay),
+        None => {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_RECURSIVE;
+            open_tree(CWD, &spec.root.path, flags)
+                .or_fail(|| format!("open_tree {}", spec.root.path.display()))
+        }
+    }
+}
+
+/// An overlay by fsopen(2): a parameter per layer (`lowerdir+`, Linux 6.7), so their number and the
+/// length of their paths together have no limit.
+fn mount_overlay(overlay: &Overlay) -> Result<OwnedFd> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).or_fail(|| "fsopen overlay")?;
+    let set = |key: &str, value: &std::path::Path| {
+        fsconfig_set_string(&context, key, value)
+            .or_fail(|| format!("overlay {key}={}", value.display()))
+    };
+    for layer in &overlay.lower {
+        set("lowerdir+", layer)?;
+    }
+    if let (Some(upper), Some(work)) = (&overlay.upper, &overlay.work) {
+        set("upperdir", upper)?;
+        set("workdir", work)?;
+    }
+    for (key, value) in &overlay.options {
+        match value {
+            Some(value) => fsconfig_set_string(&context, key.as_str(), value.as_str()),
+            None => fsconfig_set_flag(&context, key.as_str()),
+        }
+        .or_fail(|| format!("overlay option {key}"))?;
+    }
+    fsconfig_create(&context).or_fail(|| "create the overlay")?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .or_fail(|| "fsmount overlay")
+}
+
+/// Makes the root read-only, once everything in it is in place.
+pub(crate) fn protect(child: &mut Child<'_>) -> Result<()> {
+    if !child.spec.root.read_only {
+        return Ok(());
+    }
+    let attr = MountAttr { set: configs::AttrFlags::RDONLY.0, ..MountAttr::default() };
+    mount_setattr(child.root()?.as_fd(), c"", &attr).or_fail(|| "make the root read-only")
+}
+
+/// Makes the container's root `/` and lets go of the host's: after this no host path can be opened.
+pub(crate) fn pivot(child: &mut Child<'_>) -> Result<()> {
+    rustix::process::fchdir(child.root()?).or_fail(|| "enter the root")?;
+    if child.spec.no_pivot {
+        rustix::process::chroot(".").or_fail(|| "chroot")?;
+    } else {
+        // With both arguments the same the old root ends up on top of the new one, pivot_root(2) NOTES.
+        rustix::process::pivot_root(".", ".").or_fail(|| "pivot_root")?;
+        unmount(".", UnmountFlags::DETACH).or_fail(|| "let go of the host's root")?;
+    }
+    rustix::process::chdir("/").or_fail(|| "chdir /")?;
+    let Some(propagation) = child.spec.root.propagation else { return Ok(()) };
+    mount_change("/", propagation_flags(propagation)).or_fail(|| "set the root's propagation")
+}
+
+pub(crate) fn propagation_flags(kind: Propagation) -> MountPropagationFlags {
+    match kind {
+        Propagation::Private => MountPropagationFlags::PRIVATE,
+        Propagation::Slave => MountPropagationFlags::DOWNSTREAM,
+        Propagation::Shared => MountPropagationFlags::SHARED,
+        Propagation::Unbindable => MountPropagationFlags::UNBINDABLE,
+    }
+}
+
+/// Without a mount namespace, mounting would change the host.
+pub(crate) fn check(spec: &Spec) -> Result<()> {
+    if spec.namespaces.get(NamespaceKind::Mount).is_none() {
+        return Err(Error::Unsupported(
+            "a container without a mount namespace would mount on the host".into(),
+        ));
+    }
+    Ok(())
+}
