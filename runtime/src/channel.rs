@@ -42,7 +42,8 @@ pub(crate) enum FromChild {
 /// What the parent answers.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FromParent {
-    Go,
+    /// Which signals the child has inherited as ignored: the parent has the time to find out.
+    Go { ignored_signals: u64 },
     HooksDone,
 }
 
@@ -112,14 +113,18 @@ impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
 }
 
 impl ChildEnd {
-    /// Waits for a certain answer. A parent that is gone wants nothing done any more (D-56).
-    pub(crate) fn expect(&self, wanted: &FromParent) -> Result<()> {
+    /// Waits for the one answer due. A parent that is gone wants nothing done any more (D-56).
+    pub(crate) fn answer(&self) -> Result<FromParent> {
         match self.receive()? {
-            Some((message, _)) if message == *wanted => Ok(()),
-            Some(_) => Err(Error::Unsafe("the parent said something unexpected".into())),
+            Some((message, _)) => Ok(message),
             None => Err(Error::Unsafe("the parent is gone".into())),
         }
     }
+}
+
+/// An answer out of turn ends the creation.
+pub(crate) fn unexpected() -> Error {
+    Error::Unsafe("the other process said something unexpected".into())
 }
 
 impl<Out, In> AsFd for Channel<Out, In> {
@@ -138,7 +143,7 @@ mod tests {
     fn a_dead_peer_is_the_end_of_the_conversation() {
         let (parent, child) = pair().unwrap();
         child.send(&FromChild::Ready).unwrap();
-        parent.send(&FromParent::Go).unwrap();
+        parent.send(&FromParent::HooksDone).unwrap();
         drop(child);
         assert!(matches!(parent.receive().unwrap(), Some((FromChild::Ready, _))));
         assert!(parent.receive().unwrap().is_none());

@@ -20,7 +20,7 @@ pub(crate) struct Child<'a> {
     /// The process to become: the Spec's, or the one `exec` was given.
     pub(crate) process: &'a Process,
     pub(crate) prepared: &'a Prepared,
-    pub(crate) channel: Option<ChildEnd>,
+    pub(crate) channel: &'a ChildEnd,
     /// The container's root directory, once it is known.
     pub(crate) root: Option<Root>,
     /// Who it will be, once the container's files were asked.
@@ -29,6 +29,8 @@ pub(crate) struct Child<'a> {
     pub(crate) program: Option<Program>,
     /// The slave of its terminal.
     pub(crate) terminal: Option<OwnedFd>,
+    /// What it ignores only because its parent does.
+    pub(crate) ignored_signals: u64,
     /// Whether its user namespace is not the host's, where mknod(2) and some writes are refused.
     pub(crate) in_user_namespace: bool,
     /// Whether mounts copied from the host still receive the host's (and must be cut one by one).
@@ -40,12 +42,8 @@ impl Child<'_> {
         self.root.as_ref().ok_or_else(|| Error::Unsafe("the root is not open yet".into()))
     }
 
-    pub(crate) fn channel(&self) -> Result<&ChildEnd> {
-        self.channel.as_ref().ok_or_else(|| Error::Unsafe("the conversation is over".into()))
-    }
-
     pub(crate) fn tell(&self, message: &FromChild) -> Result<()> {
-        self.channel()?.send(message)
+        self.channel.send(message)
     }
 
     pub(crate) fn identity(&self) -> Result<&Identity> {

@@ -74,7 +74,7 @@ impl Container {
     }
 
     fn status_and_pid(&self) -> Result<(Status, Option<i32>)> {
-        let Some(init) = self.record.as_ref().and_then(|record| record.init.as_ref()) else {
+        let Some(init) = self.dir.init()? else {
             let status = if self.dir.is_locked() { Status::Creating } else { Status::Stopped };
             return Ok((status, None));
         };
@@ -177,7 +177,7 @@ impl Container {
 
     /// All its processes, in our pid namespace.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        Ok(self.record.iter().filter_map(|record| Some(record.init.as_ref()?.pid)).collect())
+        Ok(self.status_and_pid()?.1.into_iter().collect())
     }
 
     /// Runs another process in it.
@@ -200,7 +200,7 @@ impl Container {
     }
 
     pub(crate) fn open_init(&self) -> Result<Option<OwnedFd>> {
-        match self.record.as_ref().and_then(|record| record.init.as_ref()) {
+        match self.dir.init()? {
             Some(init) => init.open(),
             None => Ok(None),
         }

@@ -1,8 +1,21 @@
 //! The outside half of a creation.
 
-use configs::Spec;
+use std::os::fd::OwnedFd;
 
-use crate::{Container, ContainerId, Containers, CreateOptions, Error, Result};
+use configs::{NamespaceKind, Process, Spec};
+use rustix::fs::{FileType, Mode, OFlags, mknodat, openat};
+
+use crate::{
+    Container, ContainerId, Containers, CreateOptions, Error, Result, State, Status, Stdio,
+    birth::{self, Birth, Event, Newborn},
+    channel::ChildEnd,
+    child::Child,
+    error::OrFail,
+    hooks, id_maps, init,
+    prepare::{self, Prepared},
+    state::{self, GATE, Identity, Record, StateDir},
+    steps::{self, namespaces::Join},
+};
 
 /// Whether the program waits for `start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,12 +24,187 @@ pub(crate) enum Gate {
     Open,
 }
 
+/// Makes a container; whatever fails, nothing of it is left.
 pub(crate) fn create(
-    _containers: &Containers,
-    _id: &ContainerId,
-    _spec: &Spec,
-    _options: CreateOptions,
-    _gate: Gate,
+    containers: &Containers,
+    id: &ContainerId,
+    spec: &Spec,
+    options: CreateOptions,
+    gate: Gate,
 ) -> Result<Container> {
-    Err(Error::Unsupported("creating containers is not there yet".into()))
+    let process = spec
+        .process
+        .as_ref()
+        .ok_or_else(|| Error::Unsupported("the configuration names no process".into()))?;
+    prepare::check(spec, process, &options.stdio)?;
+    let mut prepared = prepare(spec, process, &options)?;
+
+    let record = Record::new(&options.bundle);
+    let made = Made::take_name(containers, id)?;
+    // Before anything it describes is made (D-55).
+    made.dir.write_new("state.json", &record)?;
+    made.dir.write_new("spec.json", spec)?;
+    if gate == Gate::Closed {
+        prepared.gate = Some(make_gate(&made.dir)?);
+    }
+    let stdio = take_stdio(&mut prepared, options.stdio);
+
+    let request = Request { id, spec, process, prepared: &prepared };
+    let newborn = request.give_birth()?;
+    adopt(&made.dir, &request, &newborn)?;
+    let mut terminal = None;
+    newborn.attend(|event| match event {
+        Event::Hooks => run_creation_hooks(&request, newborn.pid),
+        Event::Terminal(master) => birth::deliver_terminal(&stdio, master, &mut terminal),
+        Event::Listener(_) => Err(Error::Unsupported("nobody listens for the filter".into())),
+    })?;
+    let running = newborn.keep(terminal)?;
+    let mut container = Container::load(made.keep()?)?;
+    container.dir.unlock()?;
+    container.running = Some(running);
+    Ok(container)
+}
+
+fn prepare(spec: &Spec, process: &Process, options: &CreateOptions) -> Result<Prepared> {
+    let mut prepared = Prepared::new(process, spec, options.preserve_fds)?;
+    prepared.bundle.clone_from(&options.bundle);
+    prepared.waits_for_maps = spec.namespaces.creates(NamespaceKind::User);
+    for namespace in spec.namespaces.iter() {
+        if let Some(path) = &namespace.join {
+            prepared.joins.push(Join::open(namespace.kind, path)?);
+        }
+    }
+    Ok(prepared)
+}
+
+/// Descriptors given by the caller go to the child; the rest says where a terminal's master goes.
+fn take_stdio(prepared: &mut Prepared, stdio: Stdio) -> Stdio {
+    match stdio {
+        Stdio::Fds(fds) => {
+            prepared.stdio = Some(fds);
+            Stdio::Inherit
+        }
+        other => other,
+    }
+}
+
+fn make_gate(dir: &StateDir) -> Result<OwnedFd> {
+    mknodat(dir, GATE, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+        .or_fail(|| format!("make {GATE}"))?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(dir, GATE, flags, Mode::empty()).or_fail(|| format!("open {GATE}"))
+}
+
+/// What the child is a copy of.
+struct Request<'a> {
+    id: &'a ContainerId,
+    spec: &'a Spec,
+    process: &'a Process,
+    prepared: &'a Prepared,
+}
+
+impl Request<'_> {
+    fn give_birth(&self) -> Result<Newborn> {
+        let (through, _) = self.split_joins()?;
+        let flags = birth::flags(&self.spec.namespaces);
+        let birth = Birth { flags, cgroup: None, through };
+        birth::give_birth(&self.prepared.procfs, &birth, |channel| self.live(channel))
+    }
+
+    /// Namespaces the parent must pass through, and those the child joins itself.
+    ///
+    /// A pid namespace takes effect at birth. And a child born into a new user namespace has no right to
+    /// join what belongs to the old one.
+    fn split_joins(&self) -> Result<(Vec<Join>, Vec<NamespaceKind>)> {
+        let new_user = self.spec.namespaces.creates(NamespaceKind::User);
+        let mut through = Vec::new();
+        let mut rest = Vec::new();
+        for join in &self.prepared.joins {
+            if join.kind == NamespaceKind::Pid || new_user {
+                through.push(join.try_clone()?);
+            } else {
+                rest.push(join.kind);
+            }
+        }
+        Ok((through, rest))
+    }
+
+    fn live(&self, channel: &ChildEnd) -> Error {
+        let namespaces = &self.spec.namespaces;
+        let mut child = Child {
+            id: self.id,
+            spec: self.spec,
+            process: self.process,
+            prepared: self.prepared,
+            channel,
+            root: None,
+            identity: None,
+            program: None,
+            terminal: None,
+            ignored_signals: 0,
+            in_user_namespace: namespaces.get(NamespaceKind::User).is_some(),
+            keeps_host_propagation: steps::root::wants_host_mounts(self.spec),
+        };
+        rustix::process::umask(Mode::empty());
+        let Err(error) = init::run(&mut child);
+        error
+    }
+}
+
+/// Does for the child what only its parent can, and lets it go on.
+fn adopt(dir: &StateDir, request: &Request<'_>, newborn: &Newborn) -> Result<()> {
+    let procfs = &request.prepared.procfs;
+    if request.spec.namespaces.creates(NamespaceKind::User) {
+        id_maps::write(procfs, newborn.pid, &request.spec.id_maps)?;
+    }
+    if let Some(score) = request.process.oom_score_adj {
+        procfs.write(&format!("{}/oom_score_adj", newborn.pid), &score.to_string())?;
+    }
+    dir.write_new(state::INIT, &Identity::of(newborn.pid)?)?;
+    newborn.let_go(procfs)
+}
+
+fn run_creation_hooks(request: &Request<'_>, pid: i32) -> Result<()> {
+    let state = State {
+        id: request.id.clone(),
+        status: Status::Creating,
+        pid: Some(pid),
+        bundle: request.prepared.bundle.clone(),
+        rootfs: request.spec.root.path.clone(),
+        created: std::time::SystemTime::now(),
+        annotations: request.spec.annotations.clone(),
+    };
+    hooks::run("prestart", &request.spec.hooks.prestart, &state)?;
+    hooks::run("createRuntime", &request.spec.hooks.create_runtime, &state)
+}
+
+/// What exists of a container that is being made: removed again, unless it is kept.
+struct Made {
+    dir: StateDir,
+    keep: bool,
+}
+
+impl Made {
+    fn take_name(containers: &Containers, id: &ContainerId) -> Result<Self> {
+        let parent = state::open_root(containers.root())?;
+        let made = Self { dir: StateDir::create(parent, containers.root(), id)?, keep: false };
+        made.dir.lock()?;
+        Ok(made)
+    }
+
+    fn keep(mut self) -> Result<StateDir> {
+        self.keep = true;
+        self.dir.try_clone()
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // The error that brought us here is the one to report, so failing to undo is only noted.
+        if !self.keep
+            && let Err(error) = self.dir.remove()
+        {
+            log::warn!("cannot remove the container's state: {error}");
+        }
+    }
 }

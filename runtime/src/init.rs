@@ -6,7 +6,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{
     Error, Result,
-    channel::{FromChild, FromParent},
+    channel::{FromChild, FromParent, unexpected},
     child::{Child, Step, step, walk},
     error::OrFail,
     steps::{
@@ -73,15 +73,140 @@ const START: &[Step] = &[
     step("install the seccomp filter", seccomp::install_unprivileged),
 ];
 
-/// Takes the caller from its birth to the program. Returns only on failure, which the parent has been told.
-pub(crate) fn run(mut child: Child<'_>) -> Error {
-    let Err(error) = become_program(&mut child);
-    error
-}
-
-fn become_program(child: &mut Child<'_>) -> Result<Infallible> {
+/// Takes a new container's first process from its birth to the program. Returns only on failure.
+pub(crate) fn run(child: &mut Child<'_>) -> Result<Infallible> {
     walk(SET_UP, child)?;
     pass_gate(child)?;
     walk(START, child)?;
     program::execute(child)
+}
+
+/// The same for a process that joins a running container.
+pub(crate) fn join(child: &mut Child<'_>) -> Result<Infallible> {
+    walk(JOIN, child)?;
+    program::execute(child)
+}
+
+/// Id maps must be there before anything is done with ids; without a user namespace nothing below needs
+/// the parent before the gate.
+fn wait_for_maps(child: &mut Child<'_>) -> Result<()> {
+    if child.prepared.waits_for_maps { wait_to_go(child) } else { Ok(()) }
+}
+
+fn wait_to_go(child: &mut Child<'_>) -> Result<()> {
+    match child.channel.answer()? {
+        FromParent::Go { ignored_signals } => {
+            child.ignored_signals = ignored_signals;
+            Ok(())
+        }
+        FromParent::HooksDone => Err(unexpected()),
+    }
+}
+
+fn drop_privileges(child: &mut Child<'_>) -> Result<()> {
+    seccomp::install_privileged(child)?;
+    credentials::become_user(child)?;
+    credentials::limit_capabilities(child)
+}
+
+/// Waits until the program may run: for a parent that has recorded us, or for `start`.
+fn pass_gate(child: &mut Child<'_>) -> Result<()> {
+    if !child.prepared.waits_for_maps {
+        wait_to_go(child)?;
+    }
+    sys::default_signals(child.ignored_signals).or_fail(|| "reset signals")?;
+    let Some(gate) = &child.prepared.gate else {
+        return child.tell(&FromChild::Executing);
+    };
+    child.tell(&FromChild::Ready)?;
+    wait_at(gate)
+}
+
+/// Until a writer has come, poll(2) on a FIFO waits, even though nobody holds its other end.
+fn wait_at(gate: &std::os::fd::OwnedFd) -> Result<()> {
+    let mut byte = [0];
+    loop {
+        let mut fds = [PollFd::new(gate, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other.or_fail(|| "wait for the start")?,
+        };
+        match rustix::io::read(gate, &mut byte) {
+            // The starter died between opening and writing: wait for the next.
+            Ok(0) => {
+                return Err(Error::call(
+                    "wait for the start",
+                    io::Error::from_raw_os_error(libc::EPIPE),
+                ));
+            }
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Error::call("read the start gate", error)),
+        }
+    }
+}
+
+/// What another process goes through on its way into a running container.
+const JOIN: &[Step] = &[
+    step("wait to be adopted", wait_for_maps),
+    step("choose processors", limits::set_initial_affinity),
+    // Before the namespaces: a cgroup namespace hides where this is.
+    step("enter the cgroup", cgroup::enter),
+    step("join namespaces", namespaces::join_all),
+    step("become root of the user namespace", credentials::become_namespace_root),
+    step("lead a new session", terminal::lead_session),
+    step("join a new keyring", limits::renew_keyring),
+    step("open the root", root::open_joined),
+    step("open the terminal", terminal::open),
+    step("look up the user", credentials::look_up),
+    step("take the standard descriptors", terminal::take_stdio),
+    step("set limits", limits::set_rlimits),
+    step("set the scheduling", limits::set_scheduling),
+    step("set the personality", limits::set_personality),
+    step("set security labels", limits::set_labels),
+    // Before any path of the container's choice is used (CVE-2024-21626).
+    step("close descriptors", program::close_descriptors),
+    step("drop privileges", drop_privileges),
+    step("enter the working directory", program::enter_directory),
+    step("find the program", program::find),
+    step("wait to be recorded", pass_gate),
+    step("set no_new_privs", credentials::forbid_new_privileges),
+    step("install the seccomp filter", seccomp::install_unprivileged),
+];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failing test should say where")]
+
+    use super::*;
+
+    #[track_caller]
+    fn position(table: &[Step], name: &str) -> usize {
+        table.iter().position(|step| step.name == name).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_mounted_after_the_root_was_entered() {
+        let enter = position(SET_UP, "enter the root");
+        for name in ["mount the filesystems", "mask paths", "make the root read-only"] {
+            assert!(position(SET_UP, name) < enter, "{name}");
+        }
+        assert!(position(SET_UP, "drop privileges") > enter);
+    }
+
+    #[test]
+    fn no_descriptor_is_left_when_a_path_of_the_containers_is_used() {
+        for table in [SET_UP, JOIN] {
+            let close = position(table, "close descriptors");
+            assert!(close < position(table, "enter the working directory"));
+            assert!(close < position(table, "find the program"));
+        }
+    }
+
+    #[test]
+    fn the_filter_comes_last() {
+        for table in [START, JOIN] {
+            assert_eq!(position(table, "install the seccomp filter"), table.len() - 1);
+        }
+    }
 }

@@ -19,8 +19,11 @@
 //! The crate is made for programs like ours: it changes process-wide settings (dumpable, and in
 //! [`foreground`] the signal mask) for as long as a call lasts.
 
+mod birth;
 pub mod bootstrap;
 pub mod cgroup;
+mod channel;
+mod child;
 mod container;
 mod containers;
 mod create;
@@ -28,12 +31,19 @@ mod error;
 mod exec;
 mod exit;
 pub mod foreground;
+mod hooks;
 mod id;
+mod id_maps;
+mod init;
 mod options;
 mod pid_file;
+mod prepare;
 mod process;
+mod procfs;
 pub mod seccomp;
 mod state;
+mod steps;
+mod user;
 
 pub use container::Container;
 pub use containers::Containers;

@@ -1,6 +1,6 @@
 //! Everything that can be made ready before there is a child, and checked before anything is made.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, path::PathBuf};
 
 use configs::{MountSource, NamespaceKind, Process, Spec};
 use rustix::fs::{FileType, Mode, OFlags, fstat, makedev};
@@ -34,6 +34,10 @@ pub(crate) struct Prepared {
     pub(crate) preserve_fds: u32,
     /// Read end of the start gate.
     pub(crate) gate: Option<OwnedFd>,
+    /// The child must not do anything before its id maps are written.
+    pub(crate) waits_for_maps: bool,
+    /// Where the container comes from, for its hooks.
+    pub(crate) bundle: PathBuf,
 }
 
 impl Prepared {
@@ -53,6 +57,8 @@ impl Prepared {
             stdio: None,
             preserve_fds: check_preserved(preserve_fds)?,
             gate: None,
+            waits_for_maps: false,
+            bundle: PathBuf::new(),
         })
     }
 }

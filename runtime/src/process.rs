@@ -27,20 +27,7 @@ impl Running {
 
     /// Waits for its end.
     pub fn wait(&self) -> Result<ExitStatus> {
-        loop {
-            let id = WaitId::PidFd(self.pidfd.as_fd());
-            match waitid(id, WaitIdOptions::EXITED) {
-                Ok(Some(status)) => {
-                    let code = status.exit_status().and_then(|code| u8::try_from(code & 0xff).ok());
-                    return Ok(match code {
-                        Some(code) => ExitStatus::Exited(code),
-                        None => ExitStatus::Signaled(status.terminating_signal().unwrap_or(9)),
-                    });
-                }
-                Ok(None) | Err(rustix::io::Errno::INTR) => {}
-                Err(source) => return Err(Error::call("waitid", source)),
-            }
-        }
+        wait(self.pidfd.as_fd())
     }
 
     /// Sends a signal; a process that is gone is not an error.
@@ -60,5 +47,22 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     match sys::pidfd_send_signal(pidfd, signal) {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
         other => other.or_fail(|| format!("send signal {signal}")),
+    }
+}
+
+/// Waits for a child's end.
+pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
+    loop {
+        match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+            Ok(Some(status)) => {
+                let code = status.exit_status().and_then(|code| u8::try_from(code & 0xff).ok());
+                return Ok(match code {
+                    Some(code) => ExitStatus::Exited(code),
+                    None => ExitStatus::Signaled(status.terminating_signal().unwrap_or(9)),
+                });
+            }
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(source) => return Err(Error::call("waitid", source)),
+        }
     }
 }

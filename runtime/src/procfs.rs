@@ -33,6 +33,15 @@ impl Procfs {
         .or_fail(|| format!("open /proc/{name}"))
     }
 
+    /// The start of a file, in one read: enough for the small ones.
+    pub(crate) fn read(&self, name: &str) -> Result<String> {
+        let file = self.open_file(name, OFlags::RDONLY)?;
+        let mut buffer = [0; 4096];
+        let length =
+            rustix::io::read(&file, &mut buffer).or_fail(|| format!("read /proc/{name}"))?;
+        Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned())
+    }
+
     pub(crate) fn write(&self, name: &str, value: &str) -> Result<()> {
         let file = self.open_file(name, OFlags::WRONLY)?;
         let written = rustix::io::write(&file, value.as_bytes());

@@ -93,11 +93,9 @@ pub const OCI_VERSION: &str = "1.3.0";
 const FORMAT: u32 = 1;
 
 /// What `state.json` holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     format: u32,
-    /// `None` until the first process exists.
-    pub(crate) init: Option<Identity>,
     pub(crate) bundle: PathBuf,
     /// Nanoseconds since 1970.
     created: u64,
@@ -107,7 +105,7 @@ impl Record {
     pub(crate) fn new(bundle: &Path) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let created = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        Self { format: FORMAT, init: None, bundle: bundle.to_owned(), created }
+        Self { format: FORMAT, bundle: bundle.to_owned(), created }
     }
 
     pub(crate) fn created(&self) -> SystemTime {
@@ -189,6 +187,9 @@ pub(crate) struct StateDir {
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Names the first process, once there is one. Apart from the record, which is never written twice.
+pub(crate) const INIT: &str = "init.json";
 
 /// Waits to be opened for writing by `start`; its presence means "created".
 pub(crate) const GATE: &str = "start.fifo";
@@ -280,6 +281,20 @@ impl StateDir {
         }
     }
 
+    /// The first process; `None` before it is written, and in the instant while it is.
+    pub(crate) fn init(&self) -> Result<Option<Identity>> {
+        Ok(self.read(INIT).unwrap_or_default())
+    }
+
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        Ok(Self {
+            fd: self.fd.try_clone().or_fail(|| "dup")?,
+            parent: self.parent.try_clone().or_fail(|| "dup")?,
+            id: self.id.clone(),
+            path: self.path.clone(),
+        })
+    }
+
     pub(crate) fn spec(&self) -> Result<Spec> {
         self.read("spec.json")?.ok_or_else(|| Error::State {
             path: self.path.join("spec.json"),
@@ -317,7 +332,8 @@ impl StateDir {
 }
 
 /// Everything a state directory can hold.
-const FILES: [&str; 5] = ["state.json", "state.json.new", "spec.json", "spec.json.new", GATE];
+const FILES: [&str; 6] =
+    ["state.json", INIT, "spec.json", "spec.json.new", "state.json.new", GATE];
 
 /// Opens the directory all states are in, made private (D-14) when missing.
 pub(crate) fn open_root(root: &Path) -> Result<OwnedFd> {

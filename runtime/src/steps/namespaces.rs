@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use configs::{NamespaceKind, TimeOffsets};
+use nix::sched::{CloneFlags, unshare};
 use rustix::{
     fs::{OFlags, fstatfs},
-    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
 use crate::{Error, Result, child::Child, error::OrFail};
@@ -28,6 +29,11 @@ impl Join {
             return Err(Error::Unsafe(format!("{} is no namespace", path.display())));
         }
         Ok(Self { kind, file })
+    }
+
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        let file = self.file.try_clone().or_fail(|| "dup")?;
+        Ok(Self { kind: self.kind, file })
     }
 
     /// setns(2) with the expected type, so that another kind is refused.
@@ -66,15 +72,18 @@ pub(crate) fn make_cgroup_namespace(child: &mut Child<'_>) -> Result<()> {
     if !child.spec.namespaces.creates(NamespaceKind::Cgroup) {
         return Ok(());
     }
-    rustix::thread::unshare(UnshareFlags::NEWCGROUP).or_fail(|| "make the cgroup namespace")
+    unshare(CloneFlags::CLONE_NEWCGROUP).or_fail(|| "make the cgroup namespace")
 }
+
+/// Missing in nix.
+const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
 
 /// Makes the time namespace: its clocks can only be set before anybody is in it, time_namespaces(7).
 pub(crate) fn make_time_namespace(child: &mut Child<'_>) -> Result<()> {
     if !child.spec.namespaces.creates(NamespaceKind::Time) {
         return Ok(());
     }
-    rustix::thread::unshare(UnshareFlags::NEWTIME).or_fail(|| "make the time namespace")?;
+    unshare(CLONE_NEWTIME).or_fail(|| "make the time namespace")?;
     let offsets = offsets_text(&child.spec.time_offsets);
     if !offsets.is_empty() {
         child.prepared.procfs.write("self/timens_offsets", &offsets)?;

@@ -207,18 +207,13 @@ impl Search<'_> {
             FileType::Directory => return Err(cannot(name, &format!("{what}is a directory"))),
             _ => return Err(cannot(name, &format!("{what}is no regular file"))),
         }
-        executable(&file).map_err(|errno| match errno {
-            rustix::io::Errno::ACCESS => cannot(name, &format!("{what}is not executable")),
+        // As the user in effect with the capabilities left, which is who will execute it.
+        sys::may_execute(file.as_fd()).map_err(|errno| match errno {
+            Errno::EACCES => cannot(name, &format!("{what}is not executable")),
             other => Error::call(format!("access {}", path.display()), other),
         })?;
         Ok(file)
     }
-}
-
-/// As the effective user with the capabilities left, which is who will execute it.
-fn executable(file: &OwnedFd) -> rustix::io::Result<()> {
-    let flags = rustix::fs::AtFlags::EACCESS | rustix::fs::AtFlags::EMPTY_PATH;
-    rustix::fs::accessat(file, "", rustix::fs::Access::EXEC_OK, flags)
 }
 
 fn open_failure(name: &str, what: &str, error: &io::Error) -> Error {

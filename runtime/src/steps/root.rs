@@ -129,3 +129,10 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
     }
     Ok(())
 }
+
+/// The root of a container that was joined: where its mount namespace has put us.
+pub(crate) fn open_joined(child: &mut Child<'_>) -> Result<()> {
+    let root = Root::open(std::path::Path::new("/")).or_fail(|| "open /")?;
+    child.root = Some(root);
+    Ok(())
+}

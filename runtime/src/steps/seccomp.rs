@@ -24,7 +24,7 @@ fn install(child: &Child<'_>) -> Result<()> {
     let listener = sys::install_seccomp_filter(&filter.program, filter.flags)
         .or_fail(|| "install the seccomp filter")?;
     match listener {
-        Some(listener) => child.channel()?.send_with(&FromChild::Listener, &[listener.as_fd()]),
+        Some(listener) => child.channel.send_with(&FromChild::Listener, &[listener.as_fd()]),
         None => Ok(()),
     }
 }

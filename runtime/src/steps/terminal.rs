@@ -40,7 +40,7 @@ pub(crate) fn open(child: &mut Child<'_>) -> Result<()> {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&master, size).or_fail(|| "set the terminal's size")?;
     }
-    child.channel()?.send_with(&FromChild::Terminal, &[master.as_fd()])?;
+    child.channel.send_with(&FromChild::Terminal, &[master.as_fd()])?;
     child.terminal = Some(slave);
     Ok(())
 }

@@ -68,8 +68,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// With `cgroup`, the child begins its life in that cgroup v2 directory (Linux 5.7), which spares the
 /// grace period a later move waits for. `flags` may hold only `CLONE_NEW*` and [`CloneFlags::PARENT`].
 ///
-/// The child's signals all have their default disposition (CLONE_CLEAR_SIGHAND, Linux 5.5): ignored ones
-/// survive exec, Rust starts with SIGPIPE ignored, and asking for each of 64 costs 64 calls.
+/// The child has none of our signal handlers (CLONE_CLEAR_SIGHAND, Linux 5.5); what we ignore it ignores
+/// too, see [`default_signals`](crate::default_signals).
 ///
 /// A safe function because it checks what its safety rests on: the caller has a single thread.
 pub fn clone3(flags: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {

@@ -43,3 +43,26 @@ pub fn exec_descriptor(
     };
     Err(Errno::last())
 }
+
+/// _exit(2): ends the process without running anything of its parent's that fork has copied.
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: takes an integer and does not return.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Whether the caller, as the user it is in effect, may execute an open file: faccessat2(2), Linux 5.8.
+///
+/// rustix' accessat refuses AT_EMPTY_PATH, and asking by name would be about another file.
+pub fn may_execute(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: the path is a static empty string; the rest are integers.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_faccessat2,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::X_OK,
+            libc::AT_EACCESS | libc::AT_EMPTY_PATH,
+        )
+    };
+    Errno::result(result).map(drop)
+}

@@ -10,11 +10,19 @@ use nix::{
     sys::signal::{SigSet, SigmaskHow, sigprocmask},
 };
 
-/// Blocks no signal.
+/// Blocks no signal, and gives the ignored ones (a mask as in `SigIgn` of proc_pid_status(5)) their
+/// default disposition.
 ///
-/// A blocked mask survives exec: a program started without this could not be interrupted. Dispositions
-/// need no such call: [`clone3`](crate::clone3) has reset them.
-pub fn unblock_signals() -> io::Result<()> {
+/// Both survive exec, and Rust starts with SIGPIPE ignored: a program started without this could not be
+/// interrupted. The caller says which are ignored, since asking for each of 64 costs 64 calls.
+pub fn default_signals(ignored: u64) -> io::Result<()> {
+    // SAFETY: sigaction is integers and pointers for which all zeroes is a value: SIG_DFL, no flags.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    for signal in (1..=64).filter(|signal| ignored & 1 << (signal - 1) != 0) {
+        // glibc refuses the two real-time signals it keeps for itself, which nobody ignores.
+        // SAFETY: the structure outlives the call; resetting to SIG_DFL removes handlers and adds none.
+        unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) };
+    }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
 }
