@@ -7,16 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use configs::{Process, Resources, Spec};
+use configs::{Hook, Hooks, Process, Resources, Spec};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, openat},
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 
 use crate::{
     ContainerId, Error, ExecOptions, Result, Running, State, Status,
+    cgroup::Cgroup,
     error::OrFail,
-    exec, pid_file,
+    exec, hooks, pid_file,
     process::send_signal,
     state::{GATE, Record, StateDir},
 };
@@ -74,25 +76,30 @@ impl Container {
     }
 
     fn status_and_pid(&self) -> Result<(Status, Option<i32>)> {
+        let creating = || self.dir.is_locked_by_another();
         let Some(init) = self.dir.init()? else {
-            let status = if self.dir.is_locked() { Status::Creating } else { Status::Stopped };
+            let status = if creating() { Status::Creating } else { Status::Stopped };
             return Ok((status, None));
         };
         if init.open()?.is_none() {
             return Ok((Status::Stopped, None));
         }
-        let status = if self.dir.has(GATE) {
-            if self.dir.is_locked() { Status::Creating } else { Status::Created }
-        } else if self.is_frozen() {
-            Status::Paused
-        } else {
-            Status::Running
+        let status = match self.dir.has(GATE) {
+            true if creating() => Status::Creating,
+            true => Status::Created,
+            false if self.is_frozen() => Status::Paused,
+            false => Status::Running,
         };
         Ok((status, Some(init.pid)))
     }
 
+    /// Its cgroup, if it has one of its own.
+    pub fn cgroup(&self) -> Option<Cgroup> {
+        self.record.as_ref()?.cgroup.clone().map(Cgroup::open)
+    }
+
     fn is_frozen(&self) -> bool {
-        false
+        self.cgroup().is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
     }
 
     /// Writes the pid file of a container just made; if it cannot be, the container goes again.
@@ -109,10 +116,25 @@ impl Container {
 
     /// Opens the gate: the program runs.
     pub fn start(&self) -> Result<()> {
-        self.dir.lock()?;
-        let opened = self.open_gate();
-        self.dir.unlock()?;
-        opened
+        let lock = self.dir.lock()?;
+        self.open_gate()?;
+        drop(lock);
+        self.run_hooks("poststart", |hooks| &hooks.poststart, Status::Running)
+    }
+
+    /// Hooks after the fact: their failure changes nothing.
+    pub(crate) fn run_hooks(
+        &self,
+        kind: &str,
+        which: impl Fn(&Hooks) -> &Vec<Hook>,
+        status: Status,
+    ) -> Result<()> {
+        let Ok(spec) = self.dir.spec() else { return Ok(()) };
+        let wanted = which(&spec.hooks);
+        if !wanted.is_empty() {
+            hooks::run_all(kind, wanted, &State { status, ..self.state()? });
+        }
+        Ok(())
     }
 
     fn open_gate(&self) -> Result<()> {
@@ -141,10 +163,19 @@ impl Container {
     }
 
     fn kill_all(&self, signal: i32) -> Result<()> {
-        for pid in self.processes()? {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid)
-                && let Ok(pidfd) =
-                    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        let pids = self.processes()?;
+        if pids.is_empty() {
+            return Err(self.wrong_status("kill"));
+        }
+        if signal == libc::SIGKILL
+            && let Some(cgroup) = self.cgroup()
+        {
+            return cgroup.kill();
+        }
+        for pid in pids {
+            // Gone between the list and here is what was wanted.
+            if let Some(pid) = Pid::from_raw(pid)
+                && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
             {
                 send_signal(pidfd.as_fd(), signal)?;
             }
@@ -153,31 +184,73 @@ impl Container {
     }
 
     /// Removes it; with `force`, kills what still runs in it.
+    ///
+    /// Goes on past failures, so that as much as possible is gone, and tells them all. The state goes
+    /// last: as long as it is there, deleting can be tried again.
     pub fn delete(self, force: bool) -> Result<()> {
-        self.dir.lock()?;
+        let _lock = self.dir.lock()?;
         if let Some(init) = self.open_init()? {
-            if !force && self.status()? != Status::Created {
+            // Nobody waits for a program that was never started.
+            if !force && !self.dir.has(GATE) {
                 return Err(self.wrong_status("delete"));
             }
-            send_signal(init.as_fd(), libc::SIGKILL)?;
-            wait_for_end(&init, Duration::from_secs(10))?;
+            self.end(&init)?;
         }
-        self.dir.remove()
+        let mut failures = Vec::new();
+        if let Some(cgroup) = self.cgroup() {
+            // Without a pid namespace of its own, others may have outlived the first process.
+            failures.extend(cgroup.kill().err());
+            failures.extend(cgroup.remove().err());
+        }
+        failures.extend(self.run_hooks("poststop", |hooks| &hooks.poststop, Status::Stopped).err());
+        if failures.is_empty() {
+            return self.dir.remove();
+        }
+        Err(Error::Several(failures))
+    }
+
+    fn end(&self, init: &OwnedFd) -> Result<()> {
+        send_signal(init.as_fd(), libc::SIGKILL)?;
+        if let Some(cgroup) = self.cgroup() {
+            cgroup.kill()?;
+            // A frozen process dies once it is thawed (version 1).
+            if cgroup.is_frozen().unwrap_or(false) {
+                cgroup.thaw()?;
+            }
+        }
+        wait_for_end(init, Duration::from_secs(10))
     }
 
     /// Freezes all its processes.
     pub fn pause(&self) -> Result<()> {
-        Err(Error::Unsupported("pausing needs the container's cgroup".into()))
+        let _lock = self.dir.lock()?;
+        match self.status()? {
+            Status::Running | Status::Created => self.needs_cgroup("pause")?.freeze(),
+            _ => Err(self.wrong_status("pause")),
+        }
     }
 
     /// Lets them go on.
     pub fn resume(&self) -> Result<()> {
-        Err(Error::Unsupported("resuming needs the container's cgroup".into()))
+        let _lock = self.dir.lock()?;
+        match self.status()? {
+            Status::Paused => self.needs_cgroup("resume")?.thaw(),
+            _ => Err(self.wrong_status("resume")),
+        }
+    }
+
+    fn needs_cgroup(&self, verb: &str) -> Result<Cgroup> {
+        self.cgroup().ok_or_else(|| {
+            Error::Unsupported(format!("cannot {verb} {}: it has no cgroup of its own", self.id()))
+        })
     }
 
     /// All its processes, in our pid namespace.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        Ok(self.status_and_pid()?.1.into_iter().collect())
+        let Some(cgroup) = self.cgroup() else {
+            return Ok(self.status_and_pid()?.1.into_iter().collect());
+        };
+        Ok(cgroup.processes()?.into_iter().map(|pid| pid.as_raw_nonzero().get()).collect())
     }
 
     /// Runs another process in it.
@@ -193,10 +266,18 @@ impl Container {
         Ok(running)
     }
 
-    /// Changes its limits.
+    /// Changes its limits, and remembers them.
     pub fn update(&self, resources: &Resources) -> Result<()> {
-        let _ = resources;
-        Err(Error::Unsupported("updating needs the container's cgroup".into()))
+        let _lock = self.dir.lock()?;
+        if self.status()? == Status::Stopped {
+            return Err(self.wrong_status("update"));
+        }
+        self.needs_cgroup("update")?.apply(resources)?;
+        let mut spec = self.dir.spec()?;
+        if let Some(cgroup) = &mut spec.cgroup {
+            cgroup.resources.clone_from(resources);
+        }
+        self.dir.replace("spec.json", &spec)
     }
 
     pub(crate) fn open_init(&self) -> Result<Option<OwnedFd>> {

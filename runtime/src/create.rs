@@ -8,6 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags, mknodat, openat};
 use crate::{
     Container, ContainerId, Containers, CreateOptions, Error, Result, State, Status, Stdio,
     birth::{self, Birth, Event, Newborn},
+    cgroup::{Cgroup, Door, Place},
     channel::ChildEnd,
     child::Child,
     error::OrFail,
@@ -39,11 +40,16 @@ pub(crate) fn create(
     prepare::check(spec, process, &options.stdio)?;
     let mut prepared = prepare(spec, process, &options)?;
 
-    let record = Record::new(&options.bundle);
-    let made = Made::take_name(containers, id)?;
+    let place = spec.cgroup.as_ref().map(|cgroup| Place::choose(cgroup, id)).transpose()?;
+    let record = Record::new(&options.bundle, place.clone());
+    let mut made = Made::take_name(containers, id)?;
+    let _lock = made.dir.lock()?;
     // Before anything it describes is made (D-55).
     made.dir.write_new("state.json", &record)?;
     made.dir.write_new("spec.json", spec)?;
+    if let (Some(place), Some(wanted)) = (place, &spec.cgroup) {
+        made.make_cgroup(&mut prepared, place, wanted)?;
+    }
     if gate == Gate::Closed {
         prepared.gate = Some(make_gate(&made.dir)?);
     }
@@ -60,7 +66,6 @@ pub(crate) fn create(
     })?;
     let running = newborn.keep(terminal)?;
     let mut container = Container::load(made.keep()?)?;
-    container.dir.unlock()?;
     container.running = Some(running);
     Ok(container)
 }
@@ -107,7 +112,8 @@ impl Request<'_> {
     fn give_birth(&self) -> Result<Newborn> {
         let (through, _) = self.split_joins()?;
         let flags = birth::flags(&self.spec.namespaces);
-        let birth = Birth { flags, cgroup: None, through };
+        let cgroup = self.prepared.door.as_ref().and_then(Door::directory);
+        let birth = Birth { flags, cgroup, through };
         birth::give_birth(&self.prepared.procfs, &birth, |channel| self.live(channel))
     }
 
@@ -181,15 +187,32 @@ fn run_creation_hooks(request: &Request<'_>, pid: i32) -> Result<()> {
 /// What exists of a container that is being made: removed again, unless it is kept.
 struct Made {
     dir: StateDir,
+    cgroup: Option<Cgroup>,
     keep: bool,
 }
 
 impl Made {
     fn take_name(containers: &Containers, id: &ContainerId) -> Result<Self> {
         let parent = state::open_root(containers.root())?;
-        let made = Self { dir: StateDir::create(parent, containers.root(), id)?, keep: false };
-        made.dir.lock()?;
+        let dir = StateDir::create(parent, containers.root(), id)?;
+        let made = Self { dir, cgroup: None, keep: false };
         Ok(made)
+    }
+
+    /// Makes the cgroup with its limits, so that nothing ever runs outside them (D-31).
+    fn make_cgroup(
+        &mut self,
+        prepared: &mut Prepared,
+        place: Place,
+        wanted: &configs::Cgroup,
+    ) -> Result<()> {
+        prepared.cgroup_is_unified = place.is_unified();
+        let cgroup = Cgroup::create(place)?;
+        self.cgroup = Some(cgroup.clone());
+        cgroup.apply(&wanted.resources)?;
+        prepared.door = Some(cgroup.door()?);
+        prepared.cgroup = Some(cgroup);
+        Ok(())
     }
 
     fn keep(mut self) -> Result<StateDir> {
@@ -200,11 +223,14 @@ impl Made {
 
 impl Drop for Made {
     fn drop(&mut self) {
-        // The error that brought us here is the one to report, so failing to undo is only noted.
-        if !self.keep
-            && let Err(error) = self.dir.remove()
-        {
-            log::warn!("cannot remove the container's state: {error}");
+        if self.keep {
+            return;
+        }
+        // The error that brought us here is the one to report, so failing to undo is only noted. The
+        // name goes last: as long as it is there, `delete` can try again.
+        let undone = self.cgroup.as_ref().map_or(Ok(()), Cgroup::remove);
+        if let Err(error) = undone.and_then(|()| self.dir.remove()) {
+            log::warn!("cannot remove what was made of the container: {error}");
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::{os::fd::OwnedFd, path::PathBuf};
 
 use configs::{MountSource, NamespaceKind, Process, Spec};
-use rustix::fs::{FileType, Mode, OFlags, fstat, makedev};
+use rustix::fs::{Mode, OFlags};
 
 use crate::{
     Error, Result, Stdio,
+    cgroup::{Cgroup, Door},
     error::OrFail,
     procfs::Procfs,
     seccomp::{self, Filter},
@@ -21,8 +22,6 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) procfs: Procfs,
-    /// The host's null device, proven to be that (D-26).
-    pub(crate) null: OwnedFd,
     pub(crate) own_inode: Inode,
     pub(crate) joins: Vec<Join>,
     /// The root, where only the parent may make it.
@@ -32,6 +31,10 @@ pub(crate) struct Prepared {
     pub(crate) filter: Option<Filter>,
     pub(crate) stdio: Option<[OwnedFd; 3]>,
     pub(crate) preserve_fds: u32,
+    pub(crate) cgroup: Option<Cgroup>,
+    /// The way into it.
+    pub(crate) door: Option<Door>,
+    pub(crate) cgroup_is_unified: bool,
     /// Read end of the start gate.
     pub(crate) gate: Option<OwnedFd>,
     /// The child must not do anything before its id maps are written.
@@ -48,7 +51,6 @@ impl Prepared {
         };
         Ok(Self {
             procfs: Procfs::open()?,
-            null: null_device()?,
             own_inode: own_inode()?,
             joins: Vec::new(),
             root: None,
@@ -56,23 +58,14 @@ impl Prepared {
             filter,
             stdio: None,
             preserve_fds: check_preserved(preserve_fds)?,
+            cgroup: None,
+            door: None,
+            cgroup_is_unified: false,
             gate: None,
             waits_for_maps: false,
             bundle: PathBuf::new(),
         })
     }
-}
-
-/// The host's null device as the object every mask is a mount of.
-fn null_device() -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let null = rustix::fs::open("/dev/null", flags, Mode::empty()).or_fail(|| "open /dev/null")?;
-    let found = fstat(&null).or_fail(|| "stat /dev/null")?;
-    let is_character = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice;
-    if !is_character || found.st_rdev != makedev(1, 3) {
-        return Err(Error::Unsafe("the host's /dev/null is no null device".into()));
-    }
-    Ok(null)
 }
 
 fn own_inode() -> Result<Inode> {

@@ -1,6 +1,7 @@
 //! The state directory of a container. Status is derived, never stored: nothing here can go stale.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fmt, io,
     io::{Read, Write},
@@ -15,7 +16,7 @@ use rustix::fs::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{ContainerId, Error, Result, error::OrFail};
+use crate::{ContainerId, Error, Result, cgroup::Place, error::OrFail};
 
 /// What a container is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,15 +98,17 @@ const FORMAT: u32 = 1;
 pub(crate) struct Record {
     format: u32,
     pub(crate) bundle: PathBuf,
+    /// Where its cgroup is going to be.
+    pub(crate) cgroup: Option<Place>,
     /// Nanoseconds since 1970.
     created: u64,
 }
 
 impl Record {
-    pub(crate) fn new(bundle: &Path) -> Self {
+    pub(crate) fn new(bundle: &Path, cgroup: Option<Place>) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let created = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        Self { format: FORMAT, bundle: bundle.to_owned(), created }
+        Self { format: FORMAT, bundle: bundle.to_owned(), cgroup, created }
     }
 
     pub(crate) fn created(&self) -> SystemTime {
@@ -183,7 +186,13 @@ pub(crate) struct StateDir {
     parent: OwnedFd,
     id: ContainerId,
     path: PathBuf,
+    /// Whether we were the last to take the lock: then it is not another's.
+    locked: Cell<bool>,
 }
+
+/// Held as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Lock(#[allow(dead_code, reason = "closing it is what unlocks")] OwnedFd);
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -210,28 +219,31 @@ impl StateDir {
             Err(rustix::io::Errno::NOENT) => return Err(Error::NotFound(id.clone())),
             other => other.or_fail(|| format!("open {}", path.display()))?,
         };
-        Ok(Self { fd, parent, id: id.clone(), path })
+        Ok(Self { fd, parent, id: id.clone(), path, locked: Cell::new(false) })
     }
 
     pub(crate) fn id(&self) -> &ContainerId {
         &self.id
     }
 
-    /// Serialises the verbs on one container; the kernel lets go when we die (D-53).
-    pub(crate) fn lock(&self) -> Result<()> {
-        rustix::io::retry_on_intr(|| flock(&self.fd, FlockOperation::LockExclusive))
-            .or_fail(|| format!("lock {}", self.path.display()))
+    /// Serialises the verbs on one container until it is dropped; the kernel lets go when we die (D-53).
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        let file = self.open_again().or_fail(|| format!("open {}", self.path.display()))?;
+        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
+            .or_fail(|| format!("lock {}", self.path.display()))?;
+        self.locked.set(true);
+        Ok(Lock(file))
     }
 
-    /// Lets the next verb in.
-    pub(crate) fn unlock(&self) -> Result<()> {
-        flock(&self.fd, FlockOperation::Unlock)
-            .or_fail(|| format!("unlock {}", self.path.display()))
+    /// Whether somebody else is at work on it, such as its maker.
+    pub(crate) fn is_locked_by_another(&self) -> bool {
+        let is_free = || flock(&self.open_again()?, FlockOperation::NonBlockingLockShared);
+        !self.locked.get() && is_free().is_err()
     }
 
-    /// Whether its maker is still at work.
-    pub(crate) fn is_locked(&self) -> bool {
-        flock(&self.fd, FlockOperation::NonBlockingLockShared).is_err()
+    /// Locks belong to an open file, so that a descriptor of its own is a lock of its own.
+    fn open_again(&self) -> rustix::io::Result<OwnedFd> {
+        openat(&self.fd, ".", DIRECTORY, Mode::empty())
     }
 
     /// First writing of the record: nobody can be reading a name that was just made.
@@ -292,6 +304,7 @@ impl StateDir {
             parent: self.parent.try_clone().or_fail(|| "dup")?,
             id: self.id.clone(),
             path: self.path.clone(),
+            locked: Cell::new(false),
         })
     }
 

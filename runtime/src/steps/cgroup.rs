@@ -1,15 +1,115 @@
 //! Entering the container's cgroup, and showing it inside.
 
-use configs::Mount;
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
 
-use crate::{Error, Result, child::Child};
+use configs::{AttrFlags, Mount, NamespaceKind};
+use rustix::{
+    fs::{FileType, Mode, OFlags, mkdirat, openat, symlinkat},
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+        fsopen,
+    },
+};
+use sys::{MountAttr, mount_setattr};
+
+use crate::{
+    Result,
+    cgroup::CgroupMount,
+    child::Child,
+    error::OrFail,
+    steps::mounts::{attach, clone_tree, place, target_for},
+};
 
 /// Enters the version 1 hierarchies; on version 2 the process was born inside.
-pub(crate) fn enter(_: &mut Child<'_>) -> Result<()> {
+pub(crate) fn enter(child: &mut Child<'_>) -> Result<()> {
+    child.prepared.door.as_ref().map_or(Ok(()), |door| door.enter())
+}
+
+/// Shows the container's own cgroup at the mount's destination, whatever version the host has.
+pub(crate) fn mount(child: &Child<'_>, mount: &Mount) -> Result<()> {
+    let target = target_for(child.root()?, mount, FileType::Directory)?;
+    let mounts = child.prepared.cgroup.as_ref().map(|cgroup| cgroup.mounts()).unwrap_or_default();
+    match mounts.as_slice() {
+        [] => show_own_hierarchy(child, mount, &target),
+        [only] if child.prepared.cgroup_is_unified => show_unified(child, mount, only, &target),
+        several => show_legacy(child, mount, several, &target),
+    }
+}
+
+/// A cgroup namespace makes the filesystem's own root the container's; without one its directory is bound.
+fn show_unified(
+    child: &Child<'_>,
+    mount: &Mount,
+    only: &CgroupMount<'_>,
+    target: &OwnedFd,
+) -> Result<()> {
+    if child.spec.namespaces.get(NamespaceKind::Cgroup).is_some() {
+        return show_own_hierarchy(child, mount, target);
+    }
+    let tree = clone_tree(only.source, false)?;
+    set(&tree, mount)?;
+    place(child.root()?, &tree, target, mount)
+}
+
+fn show_own_hierarchy(child: &Child<'_>, mount: &Mount, target: &OwnedFd) -> Result<()> {
+    let tree = new_filesystem("cgroup2", &[], mount.set)?;
+    place(child.root()?, &tree, target, mount)
+}
+
+/// A tmpfs with a directory per hierarchy, and a link for each name of one that has several.
+fn show_legacy(
+    child: &Child<'_>,
+    mount: &Mount,
+    mounts: &[CgroupMount<'_>],
+    target: &OwnedFd,
+) -> Result<()> {
+    let writable = AttrFlags(mount.set.0 & !AttrFlags::RDONLY.0);
+    let tree = new_filesystem("tmpfs", &[("mode", "755")], writable)?;
+    // The tree has to be in place before anything can be mounted in it (before Linux 6.15).
+    place(child.root()?, &tree, target, mount)?;
+    for each in mounts {
+        show_hierarchy(&tree, mount, each)?;
+    }
+    if mount.set.contains(AttrFlags::RDONLY) {
+        let attr = MountAttr { set: AttrFlags::RDONLY.0, ..MountAttr::default() };
+        mount_setattr(tree.as_fd(), c"", &attr).or_fail(|| "make it read-only")?;
+    }
     Ok(())
 }
 
-/// Shows the container's own cgroup at the mount's destination.
-pub(crate) fn mount(_: &Child<'_>, _: &Mount) -> Result<()> {
-    Err(Error::Unsupported("cgroup mounts".into()))
+fn show_hierarchy(tree: &OwnedFd, mount: &Mount, each: &CgroupMount<'_>) -> Result<()> {
+    let what = || format!("show the hierarchy {}", each.name.display());
+    mkdirat(tree, each.name, Mode::from_raw_mode(0o755)).or_fail(what)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = openat(tree, each.name, flags, Mode::empty()).or_fail(what)?;
+    let own = clone_tree(each.source, false)?;
+    set(&own, mount)?;
+    attach(&own, &place)?;
+    let name = each.name.to_string_lossy();
+    if name.contains(',') {
+        for link in name.split(',') {
+            symlinkat(each.name, tree, Path::new(link)).or_fail(what)?;
+        }
+    }
+    Ok(())
+}
+
+fn set(tree: &OwnedFd, mount: &Mount) -> Result<()> {
+    let attr = MountAttr { set: mount.set.0, ..MountAttr::default() };
+    mount_setattr(tree.as_fd(), c"", &attr).or_fail(|| "set the mount's attributes")
+}
+
+fn new_filesystem(kind: &str, parameters: &[(&str, &str)], set: AttrFlags) -> Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).or_fail(|| format!("fsopen {kind}"))?;
+    fsconfig_set_string(&context, "source", kind).or_fail(|| "set the source")?;
+    for (key, value) in parameters {
+        fsconfig_set_string(&context, *key, *value).or_fail(|| format!("option {key}"))?;
+    }
+    fsconfig_create(&context).or_fail(|| format!("create {kind}"))?;
+    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(set.0).unwrap_or(u32::MAX));
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .or_fail(|| format!("fsmount {kind}"))
 }

@@ -71,7 +71,8 @@ pub(crate) fn limit_capabilities(child: &mut Child<'_>) -> Result<()> {
         return Err(Error::Unsafe("the kernel took other capabilities than were set".into()));
     }
     clear_ambient_capability_set().or_fail(|| "clear the ambient set")?;
-    for capability in members(wanted.ambient & ours.bits()) {
+    // The kernel has no others, capabilities(7); `runc spec` asks for some that are not inheritable.
+    for capability in members((set(wanted.ambient) & sets.permitted & sets.inheritable).bits()) {
         configure_capability_in_ambient_set(set(1 << capability.0), true)
             .or_fail(|| format!("add capability {} to the ambient set", capability.0))?;
     }
@@ -114,17 +115,9 @@ pub(crate) fn forbid_new_privileges(child: &mut Child<'_>) -> Result<()> {
 
 /// What can be known to fail before anything is made.
 pub(crate) fn check(process: &Process) -> Result<()> {
-    let Capabilities { bounding, effective, permitted, inheritable, ambient } = process.capabilities;
+    let Capabilities { effective, permitted, .. } = process.capabilities;
     if effective & !permitted != 0 {
         return Err(Error::Unsupported("effective capabilities must be permitted ones".into()));
-    }
-    if ambient & !(permitted & inheritable) != 0 {
-        return Err(Error::Unsupported(
-            "ambient capabilities must be permitted and inheritable ones".into(),
-        ));
-    }
-    if inheritable & !bounding != 0 {
-        log::debug!("inheritable capabilities outside the bounding set");
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
 
 use configs::AttrFlags;
 use rustix::{
-    fs::{FileType, Mode, OFlags},
+    fs::{FileType, Mode, OFlags, fstat, makedev},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsmount, fsopen,
         open_tree,
@@ -47,28 +47,51 @@ fn protect_one(child: &Child<'_>, path: &Path) -> Result<()> {
 ///
 /// Both come from descriptors that no path inside the container can influence (D-26, CVE-2025-31133).
 pub(crate) fn mask(child: &mut Child<'_>) -> Result<()> {
-    let mut empty = None;
+    let mut covers = Covers::default();
     for path in &child.spec.masked_paths {
-        mask_one(child, path, &mut empty).map_err(|source| named("mask", path, source))?;
+        mask_one(child, path, &mut covers).map_err(|source| named("mask", path, source))?;
     }
     Ok(())
 }
 
-fn mask_one(child: &Child<'_>, path: &Path, empty: &mut Option<OwnedFd>) -> Result<()> {
+/// What paths are hidden behind, opened when first needed.
+#[derive(Default)]
+struct Covers {
+    file: Option<OwnedFd>,
+    directory: Option<OwnedFd>,
+}
+
+fn mask_one(child: &Child<'_>, path: &Path, covers: &mut Covers) -> Result<()> {
     let Some(target) = find(child, path)? else { return Ok(()) };
     if file_type(&target)? != FileType::Directory {
-        return attach(&clone_of(&child.prepared.null)?, &target);
+        let null = match covers.file.take() {
+            Some(null) => null,
+            None => null_device()?,
+        };
+        return attach(&clone_of(&*covers.file.insert(null))?, &target);
     }
-    match empty {
+    match &covers.directory {
         // Each further target gets another mount of the same tmpfs.
-        Some(first) => attach(&clone_of(&*first)?, &target),
+        Some(first) => attach(&clone_of(first)?, &target),
         None => {
             let first = empty_tmpfs()?;
             attach(&first, &target)?;
-            *empty = Some(first);
+            covers.directory = Some(first);
             Ok(())
         }
     }
+}
+
+/// The host's null device: this is before the pivot, so that `/` still is the host's.
+fn null_device() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let null = rustix::fs::open("/dev/null", flags, Mode::empty()).or_fail(|| "open /dev/null")?;
+    let found = fstat(&null).or_fail(|| "stat /dev/null")?;
+    let is_character = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice;
+    if !is_character || found.st_rdev != makedev(1, 3) {
+        return Err(Error::Unsafe("the host's /dev/null is no null device".into()));
+    }
+    Ok(null)
 }
 
 fn empty_tmpfs() -> Result<OwnedFd> {
