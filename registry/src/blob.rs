@@ -109,6 +109,7 @@ impl Blob {
             scope: &format!("repository:{}:pull", endpoint.repository),
             doing: &self.doing,
             expected: &[404, 416],
+            patience: None,
         })?;
         self.start(answer, &endpoint.registry)
     }

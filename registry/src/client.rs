@@ -5,11 +5,13 @@ mod fetch;
 pub(crate) mod host;
 mod refusal;
 mod tags;
+pub(crate) mod upload;
 
 use std::{
     collections::HashMap,
     io::Read,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use oci_spec::image::Descriptor;
@@ -100,7 +102,7 @@ impl Client {
     }
 
     /// Where a short name led when it was resolved.
-    fn settled(&self, reference: &Reference) -> Reference {
+    pub(crate) fn settled(&self, reference: &Reference) -> Reference {
         lock(&self.shared.settled).get(reference).unwrap_or(reference).clone()
     }
 
@@ -136,6 +138,11 @@ impl Client {
 
     pub(crate) fn retries(&self) -> u32 {
         self.shared.options.retries
+    }
+
+    /// How long a registry may take to store what it was sent.
+    pub(crate) fn finish(&self) -> Duration {
+        self.shared.options.timeouts.finish
     }
 
     fn local(&self, source: &Source) -> Result<Arc<Local>> {

@@ -5,6 +5,7 @@
 mod docker;
 mod layout;
 mod tree;
+pub(crate) mod write;
 
 use std::{collections::HashMap, io::Read};
 
@@ -62,14 +63,10 @@ impl Local {
 
     pub(crate) fn resolve(&self, source: &Source, platform: &Platform) -> Result<Image> {
         let what = source.to_string();
-        let top = match &self.format {
-            Format::Docker { image, .. } => return Ok(Image::clone(image)),
-            Format::Layout(Some(entry)) => self.document(entry, &what)?,
-            Format::Layout(None) => layout::choose(&self.tree, None)?.0,
-            Format::Directory => {
-                manifest::parse(self.tree.read("manifest.json", MAX_DOCUMENT)?, &[], &what)?
-            }
-        };
+        if let Format::Docker { image, .. } = &self.format {
+            return Ok(Image::clone(image));
+        }
+        let top = self.top(&what)?;
         let fetch = |descriptor: &Descriptor| self.document(descriptor, &what);
         let found = resolve::descend(top, platform, &what, fetch)?;
         match found.leaf {
@@ -91,6 +88,18 @@ impl Local {
         }
     }
 
+    /// The document that the name of these files stands for.
+    pub(crate) fn top(&self, what: &str) -> Result<Document> {
+        match &self.format {
+            Format::Docker { image, .. } => Ok(Document::Manifest(image.manifest.clone())),
+            Format::Layout(Some(entry)) => self.document(entry, what),
+            Format::Layout(None) => Ok(layout::choose(&self.tree, None)?.0),
+            Format::Directory => {
+                manifest::parse(self.tree.read("manifest.json", MAX_DOCUMENT)?, &[], what)
+            }
+        }
+    }
+
     /// Opens a blob; it must have exactly the size that was promised.
     pub(crate) fn blob(&self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
         let name = self.name(blob.digest())?;
@@ -102,7 +111,7 @@ impl Local {
         self.tree.open(&name, offset)
     }
 
-    fn document(&self, descriptor: &Descriptor, what: &str) -> Result<Document> {
+    pub(crate) fn document(&self, descriptor: &Descriptor, what: &str) -> Result<Document> {
         let bytes = match self.tree.read(&self.name(descriptor.digest())?, MAX_DOCUMENT) {
             // `dir:` keeps the documents of an index as `HEX.manifest.json`.
             Err(Error::File { .. }) if matches!(self.format, Format::Directory) => {

@@ -67,12 +67,34 @@ impl Kind {
 }
 
 /// A document that a name or descriptor led to.
-#[derive(Debug)]
-pub(crate) enum Document {
+#[derive(Clone, Debug)]
+pub enum Document {
+    /// One image for several platforms.
     Index(Raw<ImageIndex>),
+    /// One image.
     Manifest(Raw<ImageManifest>),
     /// Docker's format of 2013, still served for images nobody has rebuilt.
     Schema1(Vec<u8>),
+}
+
+impl Document {
+    /// Exactly as it was received.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Index(index) => &index.bytes,
+            Self::Manifest(manifest) => &manifest.bytes,
+            Self::Schema1(bytes) => bytes,
+        }
+    }
+
+    /// What it is.
+    pub fn media_type(&self) -> &str {
+        match self {
+            Self::Index(index) => index.media_type.as_ref(),
+            Self::Manifest(manifest) => manifest.media_type.as_ref(),
+            Self::Schema1(_) => SCHEMA1_SIGNED,
+        }
+    }
 }
 
 /// Tells what a document is. `declared` are the media types that others gave for it: the descriptor that led
@@ -137,18 +159,18 @@ fn check_manifest(manifest: &ImageManifest, what: &str) -> Result<()> {
     digests.map(check_algorithm).collect()
 }
 
+/// Whether a descriptor leads to a document of a kind we know.
+pub(crate) fn is_readable(entry: &Descriptor) -> bool {
+    Kind::of_media_type(entry.media_type().as_ref()).is_some()
+}
+
 /// Chooses the manifest of an index that serves `wanted` best.
 pub(crate) fn choose<'i>(
     index: &'i ImageIndex,
     wanted: &Platform,
     what: &str,
 ) -> Result<&'i Descriptor> {
-    let readable = || {
-        index
-            .manifests()
-            .iter()
-            .filter(|entry| Kind::of_media_type(entry.media_type().as_ref()).is_some())
-    };
+    let readable = || index.manifests().iter().filter(|entry| is_readable(entry));
     let best = readable()
         .filter_map(|entry| Some((wanted.distance(entry.platform().as_ref()?)?, entry)))
         .min_by_key(|(distance, _)| *distance);

@@ -36,6 +36,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Without a byte arriving or leaving.
     pub stall: Duration,
+    /// For a registry to store what we sent; large layers are moved and hashed before it answers.
+    pub finish: Duration,
     /// What a registry may ask us to wait before the next try.
     pub retry_after: Duration,
 }
@@ -45,6 +47,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(30),
             stall: Duration::from_secs(60),
+            finish: Duration::from_secs(600),
             retry_after: Duration::from_secs(60),
         }
     }

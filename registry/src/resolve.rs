@@ -24,6 +24,15 @@ pub(crate) enum Leaf {
     Schema1(Vec<u8>),
 }
 
+impl From<Leaf> for Document {
+    fn from(leaf: Leaf) -> Self {
+        match leaf {
+            Leaf::Manifest(manifest) => Self::Manifest(manifest),
+            Leaf::Schema1(bytes) => Self::Schema1(bytes),
+        }
+    }
+}
+
 /// Follows indexes until there is a manifest. `fetch` gets a document by its descriptor, and checks it.
 pub(crate) fn descend(
     top: Document,

@@ -10,6 +10,7 @@ mod engine;
 mod failure;
 mod proxies;
 mod tls;
+mod upload;
 mod zone;
 
 use std::{
@@ -41,6 +42,8 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) trust: Trust,
+    /// How long the answer may take, when the usual time is not enough.
+    pub(crate) patience: Option<Duration>,
     /// For messages: completes "cannot …".
     pub(crate) doing: String,
 }
@@ -109,15 +112,25 @@ impl Transport {
             .build()
             .map_err(|error| failure::classify(error, &host, &request.doing))?;
         log::debug!("{} {}", request.method, shown(&request.url));
-        let stall = self.timeouts.stall;
+        let stall = request.patience.unwrap_or(self.timeouts.stall);
         let answer =
             engine.wait(async { tokio::time::timeout(stall, client.execute(built)).await });
         let answer = answer
             .map_err(|_| Error::Stalled { doing: request.doing.clone(), after: stall })?
             .map_err(|error| failure::classify(error, &host, &request.doing))?;
         log::debug!("{} from {host}", answer.status());
-        let remote = answer.remote_addr().map(|address| address.ip()).filter(|_| !is_proxied);
-        Ok(Response { inner: answer, engine, stall, doing: request.doing.clone(), remote })
+        Ok(self.response(answer, engine, is_proxied, &request.doing))
+    }
+
+    fn response(
+        &self,
+        inner: reqwest::Response,
+        engine: Arc<Engine>,
+        is_proxied: bool,
+        doing: &str,
+    ) -> Response {
+        let remote = inner.remote_addr().map(|address| address.ip()).filter(|_| !is_proxied);
+        Response { inner, engine, stall: self.timeouts.stall, doing: doing.to_owned(), remote }
     }
 
     fn engine(&self) -> Result<Arc<Engine>> {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Error, Image, Platform, Raw, Reference, Result, Source,
     blob::Blob,
-    manifest::{self, ACCEPT, MAX_DOCUMENT},
+    manifest::{self, ACCEPT, Document, MAX_DOCUMENT},
     registries::Endpoint,
     resolve::{self, Leaf},
     schema1::{self, Schema1},
@@ -41,6 +41,30 @@ impl Client {
     }
 }
 
+impl Client {
+    /// The document that a name or, below it, a descriptor stands for, as its bytes.
+    pub fn document(&self, source: &Source, entry: Option<&Descriptor>) -> Result<Document> {
+        let what = source.to_string();
+        let Source::Registry(name) = source else {
+            let local = self.local(source)?;
+            return entry.map_or_else(|| local.top(&what), |entry| local.document(entry, &what));
+        };
+        let candidates = self.settings()?.candidates(&self.settled(name))?;
+        let (found, document) = self.first_of(&candidates, |candidate| {
+            self.at_each(candidate, |host, endpoint| {
+                let resolving = Resolving { client: self, host, endpoint, name: candidate };
+                let document = match entry {
+                    None => resolving.top()?,
+                    Some(entry) => resolving.entry(entry)?,
+                };
+                Ok((candidate.clone(), document))
+            })
+        })?;
+        lock(&self.shared.settled).insert(name.clone(), found);
+        Ok(document)
+    }
+}
+
 struct Resolving<'a> {
     client: &'a Client,
     host: &'a Arc<Host>,
@@ -51,16 +75,8 @@ struct Resolving<'a> {
 impl Resolving<'_> {
     fn image(&self, platform: &Platform) -> Result<Image> {
         let what = self.name.familiar();
-        let fetched = self.fetch(&self.name.tag_or_digest())?;
-        let declared: Vec<&str> = fetched.media_type.as_deref().into_iter().collect();
-        let top = manifest::parse(fetched.bytes, &declared, &what)?;
-        if let Some(digest) = self.name.digest() {
-            resolve::verify(&top, digest, &what)?;
-        }
-        let found = resolve::descend(top, platform, &what, |descriptor| {
-            let fetched = self.fetch(&descriptor.digest().to_string())?;
-            resolve::read(fetched.bytes, descriptor, fetched.media_type.as_deref(), &what)
-        })?;
+        let top = self.top()?;
+        let found = resolve::descend(top, platform, &what, |entry| self.entry(entry))?;
         match found.leaf {
             Leaf::Schema1(bytes) => self.schema1(schema1::parse(&bytes, &what)?),
             Leaf::Manifest(leaf) => {
@@ -72,6 +88,23 @@ impl Resolving<'_> {
                 Ok(Image { source, digest, manifest: leaf, config, layers, index: found.index })
             }
         }
+    }
+
+    fn top(&self) -> Result<Document> {
+        let what = self.name.familiar();
+        let fetched = self.fetch(&self.name.tag_or_digest())?;
+        let declared: Vec<&str> = fetched.media_type.as_deref().into_iter().collect();
+        let top = manifest::parse(fetched.bytes, &declared, &what)?;
+        if let Some(digest) = self.name.digest() {
+            resolve::verify(&top, digest, &what)?;
+        }
+        Ok(top)
+    }
+
+    fn entry(&self, entry: &Descriptor) -> Result<Document> {
+        let what = self.name.familiar();
+        let fetched = self.fetch(&entry.digest().to_string())?;
+        resolve::read(fetched.bytes, entry, fetched.media_type.as_deref(), &what)
     }
 
     fn schema1(&self, document: Schema1) -> Result<Image> {
@@ -158,6 +191,7 @@ impl Resolving<'_> {
             scope: &format!("repository:{}:pull", self.endpoint.repository),
             doing,
             expected,
+            patience: None,
         })
     }
 }

@@ -1,6 +1,9 @@
 //! One registry: its scheme, its logins, its redirects, its bad moments.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -29,6 +32,8 @@ pub(crate) struct Host {
     base: Mutex<Option<Url>>,
     memory: Memory,
     login: Mutex<Option<Option<Login>>>,
+    /// Where the registry was found to be: it may send us to the internet, or to its own surroundings.
+    zone: Mutex<Zone>,
     /// The program's `--creds`, when this is the registry it was given for.
     given: Option<Login>,
     transport: Arc<Transport>,
@@ -51,6 +56,25 @@ pub(crate) struct Call<'a> {
     pub(crate) doing: &'a str,
     /// Statuses besides 2xx that are the caller's business.
     pub(crate) expected: &'a [u16],
+    /// How long the answer may take, when the usual time is not enough.
+    pub(crate) patience: Option<Duration>,
+}
+
+impl<'a> Call<'a> {
+    /// A request without headers and body.
+    pub(crate) fn new(method: Method, path: &'a str, doing: &'a str) -> Self {
+        let (headers, body) = (HeaderMap::new(), Bytes::new());
+        let (repository, scope, expected, patience) = ("", "", &[][..], None);
+        Self { method, path, headers, body, repository, scope, doing, expected, patience }
+    }
+
+    /// Adds a header; the values we make are always valid ones.
+    pub(crate) fn with(mut self, name: header::HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
 }
 
 impl Host {
@@ -67,6 +91,7 @@ impl Host {
             base: Mutex::default(),
             memory: Memory::default(),
             login: Mutex::default(),
+            zone: Mutex::new(Zone::Public),
             given,
             transport,
             options,
@@ -95,23 +120,50 @@ impl Host {
     /// Sends a call with whatever login the registry asks for, follows redirects, and turns refusals into
     /// errors. A refused token is replaced once.
     pub(crate) fn send_once(&self, call: &Call<'_>) -> Result<Response> {
-        let url = self.base(call)?.join(call.path).map_err(|_| self.bad_address(call.path))?;
         let authorization = self.authorization(call)?;
-        let answer = self.follow(call, url.clone(), authorization.clone())?;
+        let answer = self.follow(call, authorization.clone())?;
+        let with_authorization = authorization.is_some();
         if answer.status() != 401 {
-            return refusal::check(answer, self, call, authorization.is_some());
+            return refusal::check(answer, self, call, with_authorization);
         }
-        let zone = answer.remote.map_or(Zone::Public, Zone::of);
-        let Some(challenge) = auth::challenge(answer.headers()) else {
-            return refusal::check(answer, self, call, authorization.is_some());
-        };
-        drop(answer);
-        let answer_to = self.meet(call, challenge, zone, &url, authorization.as_ref())?;
-        let Some(authorization) = answer_to else {
-            return Err(self.unauthorized(call, false));
-        };
-        let answer = self.follow(call, url, Some(authorization))?;
-        refusal::check(answer, self, call, true)
+        match self.meet(call, answer, authorization.as_ref())? {
+            Met::Answer(authorization) => {
+                let answer = self.follow(call, Some(authorization))?;
+                refusal::check(answer, self, call, true)
+            }
+            Met::Refused(answer) => refusal::check(answer, self, call, with_authorization),
+        }
+    }
+
+    /// Sends a call whose body is produced on the way. It cannot be repeated here: after a 401 the next try
+    /// has a new token, and where to continue is for the caller to find out.
+    pub(crate) fn upload_once(
+        &self,
+        call: &Call<'_>,
+        length: u64,
+        produce: &mut dyn FnMut() -> Result<Option<Bytes>>,
+    ) -> Result<Response> {
+        let base = self.base(call)?;
+        let url = base.join(call.path).map_err(|_| self.bad_address(call.path))?;
+        let authorization = self.authorization(call)?;
+        let request = self.request(call, url, &base, Reach::Anywhere, authorization.as_ref());
+        let answer = self.transport.upload(&request, length, produce)?;
+        match answer.status() {
+            401 => match self.meet(call, answer, authorization.as_ref())? {
+                Met::Answer(_) => Err(Error::Transfer {
+                    doing: call.doing.to_owned(),
+                    source: "the token expired on the way".into(),
+                }),
+                Met::Refused(answer) => refusal::check(answer, self, call, authorization.is_some()),
+            },
+            301 | 302 | 307 | 308 => Ok(answer),
+            _ => refusal::check(answer, self, call, authorization.is_some()),
+        }
+    }
+
+    /// The address that an answer names, if we are willing to go there.
+    pub(crate) fn location(&self, answer: &Response) -> Result<Url> {
+        self.next_hop(answer, Reach::From(zone_of(answer)))
     }
 
     pub(crate) fn has_login(&self, repository: &str) -> bool {
@@ -129,39 +181,53 @@ impl Host {
     }
 
     /// Follows redirects by hand: each hop is checked, and logins stay at the origin they belong to.
-    fn follow(
-        &self,
-        call: &Call<'_>,
-        first: Url,
-        authorization: Option<HeaderValue>,
-    ) -> Result<Response> {
-        let mut url = first.clone();
+    fn follow(&self, call: &Call<'_>, authorization: Option<HeaderValue>) -> Result<Response> {
+        let base = self.base(call)?;
+        let mut url = base.join(call.path).map_err(|_| self.bad_address(call.path))?;
         let mut reach = Reach::Anywhere;
         for _ in 0..=MAX_REDIRECTS {
-            let mut headers = call.headers.clone();
-            if let Some(authorization) = &authorization
-                && same_origin(&url, &first)
-            {
-                headers.insert(header::AUTHORIZATION, authorization.clone());
+            let request = self.request(call, url, &base, reach, authorization.as_ref());
+            let answer = self.transport.send(&request)?;
+            if reach == Reach::Anywhere {
+                let zone = zone_of(&answer);
+                *self.zone.lock().unwrap_or_else(PoisonError::into_inner) = zone;
+                reach = Reach::From(zone);
             }
-            let answer = self.transport.send(&Request {
-                method: call.method.clone(),
-                url: url.clone(),
-                headers,
-                body: call.body.clone(),
-                trust: self.trust(&url, reach),
-                doing: call.doing.to_owned(),
-            })?;
             if !matches!(answer.status(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
-            }
-            if reach == Reach::Anywhere {
-                reach = Reach::From(answer.remote.map_or(Zone::Public, Zone::of));
             }
             url = self.next_hop(&answer, reach)?;
             log::debug!("redirected to {}", shown(&url));
         }
-        self.elsewhere(&url, "too many redirects")
+        let problem = "too many redirects";
+        Err(Error::Elsewhere { from: self.registry.clone(), to: call.path.to_owned(), problem })
+    }
+
+    fn request(
+        &self,
+        call: &Call<'_>,
+        url: Url,
+        base: &Url,
+        reach: Reach,
+        authorization: Option<&HeaderValue>,
+    ) -> Request {
+        let mut headers = call.headers.clone();
+        let is_own = same_origin(&url, base);
+        if let Some(authorization) = authorization.filter(|_| is_own) {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        // An address for an upload may be elsewhere from the start.
+        let zone = *self.zone.lock().unwrap_or_else(PoisonError::into_inner);
+        let reach = if is_own || reach != Reach::Anywhere { reach } else { Reach::From(zone) };
+        Request {
+            method: call.method.clone(),
+            trust: self.trust(&url, reach),
+            url,
+            headers,
+            body: call.body.clone(),
+            patience: call.patience,
+            doing: call.doing.to_owned(),
+        }
     }
 
     fn next_hop(&self, answer: &Response, reach: Reach) -> Result<Url> {
@@ -249,6 +315,7 @@ impl Host {
             url,
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            patience: None,
             doing: call.doing.to_owned(),
         })?;
         if answer.status() != 400 {
@@ -291,31 +358,34 @@ impl Host {
         }
     }
 
-    /// Answers a challenge; `None` when we have nothing to answer with.
+    /// Answers the challenge of a 401, if we have anything to answer with.
     fn meet(
         &self,
         call: &Call<'_>,
-        challenge: Challenge,
-        zone: Zone,
-        url: &Url,
+        answer: Response,
         refused: Option<&HeaderValue>,
-    ) -> Result<Option<HeaderValue>> {
+    ) -> Result<Met> {
+        let Some(challenge) = auth::challenge(answer.headers()) else {
+            return Ok(Met::Refused(answer));
+        };
+        let (reach, url) = (Reach::From(zone_of(&answer)), answer.url().clone());
         let mut state = self.memory.lock();
         state.challenge = Some(challenge.clone());
-        match &challenge {
-            Challenge::Basic if refused.is_some() => Err(self.unauthorized(call, true)),
-            Challenge::Basic => Ok(self.login(call.repository)?.as_ref().and_then(auth::basic)),
+        let authorization = match &challenge {
+            Challenge::Basic if refused.is_some() => return Err(self.unauthorized(call, true)),
+            Challenge::Basic => self.login(call.repository)?.as_ref().and_then(auth::basic),
             Challenge::Bearer { .. } => {
                 state.forget(call.scope, refused);
                 // Another thread may have met the same challenge while we waited for the lock.
-                if let Some(token) = state.token(call.scope) {
-                    return Ok(auth::bearer(token));
-                }
-                let reach = Reach::From(zone);
-                let token = self.fetch_token(&mut state, call, &challenge, reach, url)?;
-                Ok(auth::bearer(&token))
+                let known = state.token(call.scope).cloned();
+                let token = match known {
+                    Some(token) => token,
+                    None => self.fetch_token(&mut state, call, &challenge, reach, &url)?,
+                };
+                auth::bearer(&token)
             }
-        }
+        };
+        authorization.map(Met::Answer).ok_or_else(|| self.unauthorized(call, false))
     }
 
     fn fetch_token(
@@ -348,6 +418,17 @@ impl Host {
         };
         state.remember(call.scope, &answer.read_all(MAX_TOKEN_ANSWER)?)
     }
+}
+
+/// What became of a challenge.
+enum Met {
+    Answer(HeaderValue),
+    /// There was none: the answer stands.
+    Refused(Response),
+}
+
+fn zone_of(answer: &Response) -> Zone {
+    answer.remote.map_or(Zone::Public, Zone::of)
 }
 
 /// Our scope, and the registry's own if that is another.
@@ -399,6 +480,7 @@ impl TokenRequest<'_> {
         if let Some(basic) = login.and_then(auth::basic) {
             headers.insert(header::AUTHORIZATION, basic);
         }
-        Request { method, trust: trust(&url), url, headers, body, doing: self.doing.clone() }
+        let (trust, doing) = (trust(&url), self.doing.clone());
+        Request { method, trust, url, headers, body, patience: None, doing }
     }
 }

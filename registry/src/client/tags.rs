@@ -32,6 +32,7 @@ pub(super) fn list(host: &Host, repository: &str) -> Result<Vec<String>> {
             scope: &format!("repository:{repository}:pull"),
             doing: &format!("list the tags of {repository}"),
             expected: &[404],
+            patience: None,
         })?;
         if answer.status() == 404 {
             return Err(Error::UnknownName { name: format!("{}/{repository}", host.registry()) });
