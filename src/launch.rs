@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context;
 use configs::{Mount, MountSource, Overlay, Root, Spec};
 use oci_spec::image::ImageConfiguration;
-use rootfs::{Snapshot, Store, StoredImage};
+use rootfs::{SnapshotKind, SnapshotOptions, Store, StoredImage};
 use runtime::{Containers, ExitStatus, Stdio, foreground};
 
 use crate::{
@@ -85,7 +85,7 @@ pub(crate) fn run(
     let container = Container::create(home, record, launch.name.as_deref())?;
     let mut made = Made { home, store, container: Some(container), keep: false };
     let Some(container) = &mut made.container else { unreachable!("made just above") };
-    spec.root = root(store, &launch.base, &container.record.id, spec.root)?;
+    spec.root = root(store, &launch, &container.record.id, spec.root)?;
     show_etc_files(container.directory(), &etc, &mut spec)?;
     if let Some(mut file) = cidfile {
         file.write_all(container.record.id.as_bytes()).context("cannot write the --cidfile")?;
@@ -108,6 +108,7 @@ pub(crate) fn start(
     let options = foreground::Options {
         bundle: container.directory().to_owned(),
         stdio: stdio(&container.record)?,
+        init: container.record.init,
         ..foreground::Options::default()
     };
     container.append(Event::Started { at: record::now() })?;
@@ -121,6 +122,14 @@ pub(crate) fn saved_spec(container: &Container) -> anyhow::Result<Spec> {
     let path = container.directory().join("spec.json");
     let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
+}
+
+/// What a container runs with, from the runtime while it runs, else as saved.
+pub(crate) fn spec(home: &Home, container: &Container) -> anyhow::Result<Spec> {
+    match Containers::open(&home.runroot)?.load(&container.id()?) {
+        Ok(running) => Ok(running.spec()?),
+        Err(_) => saved_spec(container),
+    }
 }
 
 fn save_spec(directory: &Path, spec: &Spec) -> anyhow::Result<()> {
@@ -169,7 +178,7 @@ impl Drop for Made<'_> {
 fn origin(base: &Base) -> Origin {
     match base {
         Base::Image { name, image } => {
-            Origin::Image { name: name.clone(), id: image.id().to_string() }
+            Origin::Image { name: name.clone(), id: image.id.to_string() }
         }
         Base::Sandbox(path) => Origin::Sandbox(path.clone()),
         Base::Directory { path, .. } => Origin::Directory(path.clone()),
@@ -191,20 +200,25 @@ fn config(image: Option<&ImageConfiguration>, spec: &Spec) -> serde_json::Value 
     config
 }
 
-fn root(store: &Store, base: &Base, id: &str, asked: Root) -> anyhow::Result<Root> {
-    let snapshot = match base {
-        Base::Image { image, .. } => store.snapshot(image, id)?,
-        Base::Sandbox(directory) => store.snapshot_of_directory(directory, id)?,
+fn root(store: &Store, launch: &Launch, id: &str, asked: Root) -> anyhow::Result<Root> {
+    let options = SnapshotOptions { ephemeral: launch.remove, ..SnapshotOptions::default() };
+    let snapshot = match &launch.base {
+        Base::Image { image, .. } => store.snapshot(image, id, options)?,
+        Base::Sandbox(directory) => store.snapshot_of_directory(directory, id, options)?,
         Base::Directory { path, read_only } => {
-            return Ok(Root { path: path.clone(), read_only: *read_only || asked.read_only, ..asked });
+            return Ok(Root {
+                path: path.clone(),
+                read_only: *read_only || asked.read_only,
+                ..asked
+            });
         }
     };
-    Ok(match snapshot {
-        Snapshot::Overlay { lower, upper, work, options } => {
+    Ok(match snapshot.kind {
+        SnapshotKind::Overlay { lower, upper, work, options } => {
             let overlay = Overlay { lower, upper: Some(upper), work: Some(work), options };
             Root { overlay: Some(overlay), ..asked }
         }
-        Snapshot::Directory(path) => Root { path, ..asked },
+        SnapshotKind::Directory(path) => Root { path, ..asked },
     })
 }
 
@@ -249,4 +263,3 @@ fn stdio(record: &Record) -> anyhow::Result<Stdio> {
     };
     open().context("cannot pass standard output on")
 }
-

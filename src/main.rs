@@ -6,6 +6,8 @@
 mod cli;
 mod condition;
 mod home;
+mod images;
+mod launch;
 mod logger;
 mod output;
 mod processes;

@@ -25,3 +25,16 @@ pub(crate) fn note(text: impl Display) {
     // Nobody to tell when standard error is closed.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
+
+/// Writes a question, and stays on its line for the answer.
+pub(crate) fn ask(question: impl Display) {
+    // Whoever cannot read the question will not answer it.
+    let _ = write!(io::stderr().lock(), "{question}");
+}
+
+/// Writes bytes as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}

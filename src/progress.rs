@@ -45,8 +45,8 @@ pub(crate) struct Item<'p> {
     name: String,
     total: u64,
     bar: Option<ProgressBar>,
-    /// Megabytes already told about, for JSON.
-    told: AtomicU64,
+    /// Bytes so far, for JSON.
+    passed: AtomicU64,
 }
 
 impl Progress {
@@ -86,7 +86,7 @@ impl Progress {
             }
             _ => None,
         };
-        Item { progress: self, name: name.to_owned(), total, bar, told: AtomicU64::new(0) }
+        Item { progress: self, name: name.to_owned(), total, bar, passed: AtomicU64::new(0) }
     }
 }
 
@@ -103,15 +103,15 @@ impl Item<'_> {
         }
     }
 
-    /// So many bytes have passed, all in all.
-    pub(crate) fn at(&self, position: u64) {
+    /// So many more bytes have passed.
+    pub(crate) fn advance(&self, count: u64) {
         match (&self.bar, self.progress) {
-            (Some(bar), _) => bar.set_position(position),
+            (Some(bar), _) => bar.inc(count),
             (None, Progress::Json) => {
+                let before = self.passed.fetch_add(count, Ordering::Relaxed);
                 // One line per megabyte: a program wants to see movement, not every block.
-                let megabytes = position >> 20;
-                if self.told.swap(megabytes, Ordering::Relaxed) != megabytes {
-                    self.tell("progress", Some(position));
+                if before >> 20 != (before + count) >> 20 {
+                    self.tell("progress", Some(before + count));
                 }
             }
             _ => {}

@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{OpenOptionsExt, symlink},
@@ -317,12 +318,33 @@ pub(crate) fn find(home: &Home, wanted: &str) -> anyhow::Result<Container> {
         .collect();
     match <[Container; 1]>::try_from(matches) {
         Ok([container]) => Ok(container),
-        Err(matches) if matches.is_empty() => Err(advise(
-            format!("there is no container {wanted:?}"),
-            "`crun-cargo ps -a` lists all containers",
-        )),
+        Err(matches) if matches.is_empty() => Err(anyhow::Error::new(Missing(wanted.to_owned()))),
         Err(_) => bail!("more than one container's id starts with {wanted:?}"),
     }
+}
+
+/// No container has this name or id.
+#[derive(Debug)]
+pub(crate) struct Missing(String);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "there is no container {:?}", self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
+
+impl Missing {
+    /// What the reader can try.
+    pub(crate) fn hint(&self) -> &'static str {
+        "`crun-cargo ps -a` lists all containers"
+    }
+}
+
+/// Whether an error says that there is no such container.
+pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Missing>().is_some()
 }
 
 fn directories(home: &Home) -> anyhow::Result<Vec<PathBuf>> {

@@ -4,13 +4,13 @@ use std::{
     borrow::Cow,
     error::Error,
     fmt::{self, Write},
-    io,
+    io::{self, IsTerminal},
     process::ExitCode,
 };
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::{cli::Personality, logger, output};
+use crate::{cli::Personality, logger, output, record};
 
 /// A failure the program itself knows advice for; the libraries' errors bring their own.
 #[derive(Debug)]
@@ -66,15 +66,42 @@ pub(crate) fn each(
     personality: &Personality,
     verb: impl Fn(&String) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
+    each_quietly(names, personality, |name| {
+        verb(name)?;
+        Ok(output::line(name)?)
+    })
+}
+
+/// The same, for what prints something of its own.
+pub(crate) fn each_quietly(
+    names: &[String],
+    personality: &Personality,
+    verb: impl Fn(&String) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for name in names {
-        match verb(name) {
-            Ok(()) => output::line(name)?,
-            // docker's way: 1, since ours was to do all of them.
-            Err(error) => code = failure(personality.name, &error, 1),
+        if let Err(error) = verb(name) {
+            // docker's 1, not 125: the request was understood.
+            code = failure(personality.name, &error, 1);
         }
     }
     Ok(code)
+}
+
+/// Tells of a failure that does not matter.
+pub(crate) fn warn(error: &anyhow::Error) {
+    log::warn!("{}", chain(error.as_ref()));
+}
+
+/// Asks before something cannot be undone. Without a person to ask, nothing is done.
+pub(crate) fn confirm(question: &str) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        return Err(advise(format!("{question} There is nobody to ask"), "use --force"));
+    }
+    output::ask(format_args!("{question} [y/N] "));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Text with its control characters made visible: names from an image or a registry's message must not
@@ -101,6 +128,15 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<Advised>() {
         return Some(error.hint.clone());
+    }
+    if let Some(error) = cause.downcast_ref::<record::Missing>() {
+        return Some(error.hint().to_owned());
+    }
+    if let Some(error) = cause.downcast_ref::<registry::Error>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<rootfs::Error>() {
+        return error.hint().map(str::to_owned);
     }
     // An error that came through a reader is wrapped, and its chain starts behind it.
     if let Some(inner) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {

@@ -59,6 +59,8 @@ pub(crate) struct Personality {
     pub(crate) globals_anywhere: bool,
     /// Decides what the global arguments mean; later matches win over earlier ones.
     pub(crate) globals: fn(&'static Self, Vec<ArgMatches>) -> anyhow::Result<Globals>,
+    /// The personality that a command belongs to after all, by its first word and those after it.
+    pub(crate) hand_over: fn(&str, &[OsString]) -> Option<&'static Self>,
     /// What it can do, in the order of `--help`.
     pub(crate) commands: &'static [Command],
 }
@@ -101,7 +103,8 @@ impl Command {
         self
     }
 
-    fn answers_to(&self, words: &str) -> bool {
+    /// Whether these words name it.
+    pub(crate) fn answers_to(&self, words: &str) -> bool {
         self.name == words || self.aliases.contains(&words)
     }
 }
@@ -155,7 +158,7 @@ fn dispatch(
     personality: &'static Personality,
     arguments: Vec<OsString>,
 ) -> anyhow::Result<ExitCode> {
-    let global_matches = before_command(personality).try_get_matches_from(arguments)?;
+    let global_matches = before_command(personality).try_get_matches_from(&arguments)?;
     if global_matches.get_flag("version") {
         output::line(format_args!("crun-cargo version {}", env!("CARGO_PKG_VERSION")))?;
         return Ok(ExitCode::SUCCESS);
@@ -168,6 +171,9 @@ fn dispatch(
         return help(personality, std::iter::once(first.to_owned()).collect());
     }
     let rest: Vec<OsString> = rest.get_many("").unwrap_or_default().cloned().collect();
+    if let Some(other) = (personality.hand_over)(first, &rest) {
+        return dispatch(other, arguments);
+    }
     if first == "help" {
         let words = rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         return help(personality, words);
@@ -233,7 +239,10 @@ fn overview(personality: &Personality, prefix: &str) -> clap::Command {
         .about(personality.about)
         .subcommand_required(true);
     for command in personality.commands {
-        if let Some(rest) = command.name.strip_prefix(prefix) {
+        // Other spellings are listed only where their group was asked for.
+        let aliases = if prefix.is_empty() { &[] } else { command.aliases };
+        let names = std::iter::once(&command.name).chain(aliases);
+        if let Some(rest) = names.into_iter().find_map(|name| name.strip_prefix(prefix)) {
             overview = overview.subcommand(clap::Command::new(rest).about(command.about));
         }
     }

@@ -6,11 +6,11 @@ use clap::{ArgAction, Args};
 
 use crate::{images::Access, progress};
 
-/// How to reach registries, and what to show meanwhile.
+// How to reach registries. (A doc comment would become the command's description, here and below.)
 #[derive(Args, Clone, Debug)]
 pub(super) struct AccessArgs {
     /// Accept any certificate, and plain HTTP, with --tls-verify=false
-    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value_t = true, hide_default_value = true, hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
     tls_verify: bool,
 
     /// Log in with these credentials, this time only
@@ -29,10 +29,16 @@ impl AccessArgs {
     }
 }
 
-/// What to show while something takes time.
+// What to show while something takes time.
 #[derive(Args, Clone, Copy, Debug)]
 pub(super) struct ProgressArgs {
     /// How to show progress: auto, tty, plain, json, none
-    #[arg(long, value_name = "MODE", default_value = "auto", hide_possible_values = true, hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "auto",
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
     pub(super) progress: progress::Mode,
 }

@@ -14,7 +14,7 @@ use configs::{
 
 use crate::request::Request;
 
-/// What kind of container is wanted.
+// What kind of container is wanted. (A doc comment would become the command's description.)
 #[derive(Args, Clone, Debug)]
 pub(super) struct ContainerArgs {
     /// Keep standard input open

@@ -1,5 +1,6 @@
 //! `exec`: another process in a running container.
 
+use std::ffi::OsString;
 use std::{fs::File, io, os::fd::AsFd, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
@@ -9,7 +10,7 @@ use runtime::{Containers, ExecOptions, Stdio, foreground};
 
 use super::signals::{load, require_running};
 use crate::{
-    cli::{Globals, Verb},
+    cli::{Globals, Personality, Verb, oci},
     record,
     request::Request,
 };
@@ -58,6 +59,16 @@ pub(super) struct Exec {
     /// Command and arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
+}
+
+/// The personality an `exec` belongs to: `--process` is only the OCI runtimes'.
+pub(super) fn door(words: &[OsString]) -> Option<&'static Personality> {
+    let options = words.iter().take_while(|word| word.to_string_lossy().starts_with('-'));
+    let is_process = |word: &OsString| {
+        let word = word.to_string_lossy();
+        word == "-p" || word == "--process" || word.starts_with("--process=")
+    };
+    options.into_iter().any(is_process).then_some(&oci::PERSONALITY)
 }
 
 impl Verb for Exec {

@@ -1,16 +1,27 @@
 //! Image-first commands: docker's words, one file each.
 
+mod access;
 mod completion;
+mod container;
 mod exec;
+mod images;
+mod info;
+mod inspect;
 mod man;
+mod missing;
 mod ps;
+mod pull;
+mod rm;
+mod run;
 mod signals;
+mod start;
+mod tags;
 mod version;
 
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
-use super::{CgroupManager, Command, Globals, Personality};
+use super::{CgroupManager, Command, Globals, Personality, oci};
 use crate::{
     home::{self, Home},
     logger,
@@ -24,7 +35,9 @@ pub(crate) static PERSONALITY: Personality = Personality {
     augment: GlobalArgs::augment_args,
     globals_anywhere: true,
     globals,
+    hand_over,
     commands: &[
+        Command::new::<run::Run>("run", "Run a command in a new container").or(&["container run"]),
         Command::new::<exec::Exec>("exec", "Run a command in a running container")
             .or(&["container exec"]),
         Command::new::<ps::Ps>("ps", "List containers").or(&[
@@ -32,6 +45,8 @@ pub(crate) static PERSONALITY: Personality = Personality {
             "container list",
             "container ps",
         ]),
+        Command::new::<start::Start>("start", "Run a container again that has ended")
+            .or(&["container start"]),
         Command::new::<signals::Stop>("stop", "Ask containers to end, and kill those that do not")
             .or(&["container stop"]),
         Command::new::<signals::Kill>("kill", "Send a signal to containers")
@@ -44,20 +59,52 @@ pub(crate) static PERSONALITY: Personality = Personality {
         Command::new::<signals::Pause>("pause", "Freeze containers").or(&["container pause"]),
         Command::new::<signals::Unpause>("unpause", "Let frozen containers go on")
             .or(&["container unpause"]),
-        Command::new::<signals::Rename>("rename", "Give a container another name")
-            .or(&["container rename"]),
         Command::new::<signals::Top>("top", "List the processes of a container")
             .or(&["container top"]),
+        Command::new::<signals::Rename>("rename", "Give a container another name")
+            .or(&["container rename"]),
+        Command::new::<rm::Rm>("rm", "Remove containers and what they changed")
+            .or(&["container rm", "container remove"]),
+        Command::new::<rm::Prune>("container prune", "Remove all containers that have ended"),
+        Command::new::<pull::Pull>("pull", "Pull an image").or(&["image pull"]),
+        Command::new::<images::Images>("images", "List images").or(&["image ls", "image list"]),
+        Command::new::<inspect::Inspect>(
+            "inspect",
+            "Show everything known about containers or images",
+        )
+        .or(&["container inspect", "image inspect"]),
+        Command::new::<tags::Tags>("tags", "List the tags of a repository"),
+        Command::new::<tags::ManifestInspect>(
+            "manifest inspect",
+            "Show an image's manifest without pulling it",
+        ),
+        Command::new::<info::Info>("info", "Show where things are and what this machine can do")
+            .or(&["system info"]),
         Command::new::<version::Version>("version", "Show the version"),
         Command::new::<completion::Completion>(
             "completion",
             "Print a completion script for a shell",
         ),
         Command::new::<man::Man>("man", "Print the manual page"),
+        Command::new::<missing::Attach>(
+            "attach",
+            "Not yet: there are no containers in the background",
+        )
+        .or(&["container attach"]),
+        Command::new::<missing::Logs>("logs", "Not yet: output is not kept")
+            .or(&["container logs"]),
+        Command::new::<missing::Port>("port", "Not yet: ports cannot be published")
+            .or(&["container port"]),
+        Command::new::<missing::Restart>(
+            "restart",
+            "Not yet: there are no containers in the background",
+        )
+        .or(&["container restart"]),
     ],
 };
 
-/// What may be said before any command, or after it.
+// What may be said before any command, or after it. No doc comment: the parser would take it for the
+// command's description.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct GlobalArgs {
     /// Keep images and containers here [env: CRUN_CARGO_ROOT]
@@ -96,6 +143,19 @@ impl GlobalArgs {
             cgroup_manager: self.cgroup_manager.or(earlier.cgroup_manager),
         }
     }
+}
+
+/// The OCI runtimes' verbs that mean nothing else can be said directly, as engines do; `exec` has doors
+/// of its own.
+fn hand_over(first: &str, rest: &[OsString]) -> Option<&'static Personality> {
+    let is_ours = PERSONALITY.commands.iter().any(|row| {
+        row.answers_to(first) || row.name.split_once(' ').is_some_and(|(group, _)| group == first)
+    });
+    let is_oci = || oci::PERSONALITY.commands.iter().any(|row| row.answers_to(first));
+    if first == "exec" {
+        return exec::door(rest);
+    }
+    (!is_ours && is_oci()).then_some(&oci::PERSONALITY)
 }
 
 fn globals(

@@ -37,7 +37,7 @@ pub(super) struct Pull {
     policy: Policy,
 
     /// Keep the compressed layers, so that a push sends the very same bytes; =false saves their space
-    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value_t = true, hide_default_value = true, hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     keep_blobs: bool,
 
     /// Print only the image's id
@@ -57,17 +57,14 @@ impl Verb for Pull {
         let store = Store::with_settings(&globals.home.root, settings)?;
         let access = self.access.clone().access();
         let progress = Progress::new(self.progress.progress, self.quiet);
-        let sources = if self.all_tags {
-            every_tag(&self.image, &access)?
-        } else {
-            vec![self.image.clone()]
-        };
+        let sources =
+            if self.all_tags { every_tag(&self.image, &access)? } else { vec![self.image.clone()] };
         for source in sources {
             let name = source.to_string();
             let platform = self.platform.clone();
             let wanted = Wanted { source, platform, policy: self.policy, access: &access };
             let image = images::ensure(&store, &name, &wanted, &progress)?;
-            output::line(image.id())?;
+            output::line(&image.id)?;
         }
         Ok(ExitCode::SUCCESS)
     }

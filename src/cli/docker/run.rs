@@ -113,6 +113,9 @@ impl Verb for Run {
         self.refuse_what_is_missing()?;
         let store = Store::open(&globals.home.root)?;
         let mut words = std::mem::take(&mut self.words);
+        let command = words.split_off(usize::from(self.rootfs.is_none()).min(words.len()));
+        // Before anything is pulled: a bad flag must not cost a download.
+        let request = self.container.clone().request(command)?;
         let base = match &self.rootfs {
             Some(rootfs) => match rootfs.mode {
                 Mode::Sandbox => Base::Sandbox(rootfs.directory.clone()),
@@ -121,17 +124,19 @@ impl Verb for Run {
                     read_only: mode == Mode::ReadOnly,
                 },
             },
-            None if words.is_empty() => {
-                return Err(advise(
-                    "which image is to be run?",
-                    "for example: crun-cargo run -it --rm debian bash",
-                ));
-            }
-            None => self.image(&store, words.remove(0))?,
+            None => match words.pop() {
+                Some(name) => self.image(&store, name)?,
+                None => {
+                    return Err(advise(
+                        "which image is to be run?",
+                        "for example: crun-cargo run -it --rm debian bash",
+                    ));
+                }
+            },
         };
         let launch = Launch {
             base,
-            request: self.container.request(words)?,
+            request,
             name: self.name.map(|name| name.to_string()),
             remove: self.rm,
             cidfile: self.cidfile,

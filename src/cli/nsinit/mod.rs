@@ -13,6 +13,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
     augment: |command| command,
     globals_anywhere: false,
     globals,
+    hand_over: |_, _| None,
     commands: &[],
 };
 

@@ -1,0 +1,82 @@
+//! `rm`: remove containers and what they changed.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use rootfs::Store;
+use runtime::Containers;
+
+use crate::{
+    cli::{Globals, Verb},
+    condition, launch, output, record,
+    report::{self, advise},
+};
+
+/// Remove containers
+#[derive(Args, Debug)]
+pub(super) struct Rm {
+    /// Also running ones, which are killed
+    #[arg(short, long)]
+    force: bool,
+
+    /// Volumes without a name go with their container in any case
+    #[arg(short, long)]
+    volumes: bool,
+
+    /// Containers, by name or id
+    #[arg(required = true)]
+    container: Vec<String>,
+}
+
+impl Verb for Rm {
+    fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        let store = Store::open(&globals.home.root)?;
+        let containers = Containers::open(&globals.home.runroot)?;
+        report::each(&self.container, globals.personality, |name| {
+            let container = match record::find(&globals.home, name) {
+                Ok(container) => container,
+                // docker's way: what is not there is removed.
+                Err(error) if self.force && record::is_missing(&error) => {
+                    report::warn(&error);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
+            if condition::of(&containers, &container)?.is_alive() && !self.force {
+                return Err(advise(
+                    format!("container {} is running", container.name()),
+                    format!("`crun-cargo stop {name}` first, or use --force"),
+                ));
+            }
+            launch::remove(&globals.home, &store, container)
+        })
+    }
+}
+
+/// Remove all containers that have ended
+#[derive(Args, Debug)]
+pub(super) struct Prune {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Verb for Prune {
+    fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        if !self.force && !report::confirm("Remove all containers that have ended?")? {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let store = Store::open(&globals.home.root)?;
+        let containers = Containers::open(&globals.home.runroot)?;
+        for container in record::list(&globals.home)? {
+            let condition = condition::of(&containers, &container)?;
+            if condition.is_alive() || container.is_attended() {
+                continue;
+            }
+            let id = container.record.id.clone();
+            launch::remove(&globals.home, &store, container)?;
+            output::line(id)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
