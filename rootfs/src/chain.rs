@@ -25,7 +25,10 @@ use sys::Root;
 use crate::{
     copy::{self, Attributes},
     error::{During, Error, Result},
-    layer::{self, record::{Record, boot_id}},
+    layer::{
+        self,
+        record::{Record, boot_id},
+    },
     name, overlay, remove,
     store::{Store, create, hex, private_directory},
     union::{Found, Union},
@@ -288,7 +291,13 @@ impl Patch<'_> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => other?,
         }
-        rustix::fs::linkat(&source, target_last, &there, OsStr::from_bytes(last), AtFlags::empty())?;
+        rustix::fs::linkat(
+            &source,
+            target_last,
+            &there,
+            OsStr::from_bytes(last),
+            AtFlags::empty(),
+        )?;
         Ok(true)
     }
 

@@ -18,11 +18,7 @@ use rustix::{
 };
 use sys::Root;
 
-use crate::{
-    name,
-    overlay::Namespace,
-    union::Union,
-};
+use crate::{name, overlay::Namespace, union::Union};
 
 /// How attributes with a meaning to overlayfs are carried over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +45,12 @@ pub(crate) fn object(
             let new = rustix::fs::openat(&to, name, flags | OFlags::NOFOLLOW, Mode::RUSR)?;
             let new = File::from(new);
             data(&File::from(reopen(from)?), &new, stat)?;
-            rustix::fs::fchown(&new, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))
-                .or_else(unprivileged)?;
+            rustix::fs::fchown(
+                &new,
+                Some(Uid::from_raw(stat.st_uid)),
+                Some(Gid::from_raw(stat.st_gid)),
+            )
+            .or_else(unprivileged)?;
             rustix::fs::fchmod(&new, mode)?;
             xattrs(from, &new, namespace, attributes)?;
             Ok(rustix::fs::futimens(&new, &times(stat))?)
@@ -120,7 +120,10 @@ fn xattrs(
         let wanted = if attributes == Attributes::Stored { &name } else { &shown };
         match sys::xattr::set(&to, OsStr::from_bytes(wanted), &value) {
             Err(error)
-                if matches!(error.raw_os_error(), Some(nix::libc::EPERM | nix::libc::EOPNOTSUPP)) => {}
+                if matches!(
+                    error.raw_os_error(),
+                    Some(nix::libc::EPERM | nix::libc::EOPNOTSUPP)
+                ) => {}
             other => other?,
         }
     }
@@ -131,7 +134,10 @@ fn times(stat: &Stat) -> Timestamps {
     let nanoseconds = |value| i64::try_from(value).unwrap_or(0);
     Timestamps {
         last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: nanoseconds(stat.st_atime_nsec) },
-        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: nanoseconds(stat.st_mtime_nsec) },
+        last_modification: Timespec {
+            tv_sec: stat.st_mtime,
+            tv_nsec: nanoseconds(stat.st_mtime_nsec),
+        },
     }
 }
 
@@ -222,7 +228,8 @@ pub(crate) fn tree(union: &Union, to: &Path) -> io::Result<()> {
     for (path, layer) in directories.iter().rev() {
         let from = union.open(*layer, path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let stat = rustix::fs::fstat(&from)?;
-        let to = root.open_plain(Path::new(OsStr::from_bytes(path)), OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let to = root
+            .open_plain(Path::new(OsStr::from_bytes(path)), OFlags::RDONLY | OFlags::DIRECTORY)?;
         directory_metadata(&from, &stat, &to, union.namespace(), Attributes::Shown)?;
     }
     Ok(())

@@ -116,6 +116,14 @@ pub enum Error {
         /// A container made from it.
         container: String,
     },
+    /// Removing an image by its id would take away several names at once.
+    #[error("image {image} has several names: {names}")]
+    SeveralNames {
+        /// The id that was given.
+        image: String,
+        /// All of them.
+        names: String,
+    },
     /// A file of the store does not say what it should.
     #[error("{path} of the store is damaged: {problem}")]
     Damaged {
@@ -138,21 +146,28 @@ impl Error {
                 return Some("what an earlier pull left was damaged and is gone now: pull again");
             }
             Self::Mismatch { .. } => {
-                return Some("what arrived is not what the manifest promises: pull again, or ask \
-                             whoever runs the registry");
+                return Some(
+                    "what arrived is not what the manifest promises: pull again, or ask \
+                             whoever runs the registry",
+                );
             }
             Self::Decompress { .. } | Self::Archive { .. } => {
                 return Some("the layer arrived as its author made it: the image itself is faulty");
             }
             Self::NoImage(_) => return Some("`images` lists what there is; `pull` gets more"),
             Self::InUse { .. } => return Some("remove the container first, or use --force"),
-            Self::Damaged { .. } => return Some("`check` lists what is damaged, `check --repair` removes it"),
+            Self::SeveralNames { .. } => {
+                return Some("remove the names one by one, or use --force");
+            }
+            Self::Damaged { .. } => {
+                return Some("`check` lists what is damaged, `check --repair` removes it");
+            }
             _ => return None,
         };
         match source.kind() {
-            io::ErrorKind::StorageFull => {
-                Some("the disk is full: `system df` shows what the store holds, `image prune` makes room")
-            }
+            io::ErrorKind::StorageFull => Some(
+                "the disk is full: `system df` shows what the store holds, `image prune` makes room",
+            ),
             io::ErrorKind::QuotaExceeded => Some("the disk quota is used up"),
             io::ErrorKind::ReadOnlyFilesystem => {
                 Some("the store is on a read-only filesystem: choose another with --root")

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     document::{Configuration, Manifest, check, unusable},
     error::{During, Error, Result},
-    layer,
+    layer, lock,
     overlay::Namespace,
     store::{Store, create, hex},
 };
@@ -71,15 +71,6 @@ pub struct ImageSummary {
     pub size: u64,
     /// File name of its record.
     record: String,
-}
-
-/// What removing a name or an image did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// Names that are gone.
-    pub names: Vec<String>,
-    /// Images that are gone, by id.
-    pub images: Vec<Digest>,
 }
 
 impl StoredImage {
@@ -148,6 +139,8 @@ impl Store {
         if let Some(index) = index {
             check(index).map_err(|problem| unusable("index", problem))?;
         }
+        // Until the record is there, nothing of what it will name may be collected.
+        let _busy = self.lock_store(lock::Mode::Shared)?;
         let layers = self.present_layers(&parsed, &configuration)?;
         let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
         let chain = self.assemble(&diff_ids)?;
@@ -174,7 +167,8 @@ impl Store {
             self.add_document(document)?;
         }
         self.sync()?;
-        let record = serde_json::to_vec(&image).map_err(|problem| unusable("configuration", problem))?;
+        let record =
+            serde_json::to_vec(&image).map_err(|problem| unusable("configuration", problem))?;
         self.publish(&format!("images/{}", image.record_name()), &record)?;
         if let Some(name) = name {
             self.name_image(name, &image, &configuration)?;
@@ -292,7 +286,7 @@ impl Store {
         Ok(names)
     }
 
-    fn read_reference(&self, file: &str) -> Result<Option<ImageSummary>> {
+    pub(crate) fn read_reference(&self, file: &str) -> Result<Option<ImageSummary>> {
         let path = self.path("references", file);
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
@@ -306,8 +300,8 @@ impl Store {
     fn find_by_id(&self, id: &str) -> Result<String> {
         let missing = || Error::NoImage(id.to_owned());
         let hex = id.strip_prefix("sha256:").unwrap_or(id);
-        let is_id = hex.len() >= 3
-            && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_id =
+            hex.len() >= 3 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if !is_id {
             return Err(missing());
         }
@@ -374,7 +368,8 @@ impl Store {
     ) -> Result<()> {
         let summary = self.summary(Some(name), image, configuration);
         let file = reference_file(name);
-        let content = serde_json::to_vec(&summary).map_err(|problem| unusable("manifest", problem))?;
+        let content =
+            serde_json::to_vec(&summary).map_err(|problem| unusable("manifest", problem))?;
         self.publish(&format!("references/{file}"), &content)
     }
 

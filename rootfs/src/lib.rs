@@ -4,7 +4,9 @@
 //! See [`Store`] for the layout on disk.
 
 mod chain;
+mod collect;
 mod copy;
+mod difference;
 mod document;
 mod error;
 mod extract;
@@ -21,8 +23,10 @@ mod store;
 mod tar;
 mod union;
 
+pub use collect::Removed;
+pub use difference::{Change, ChangeKind};
 pub use error::{Error, Result};
-pub use image::{ImageSummary, Removed, StoredImage, StoredLayer};
+pub use image::{ImageSummary, StoredImage, StoredLayer};
 pub use layer::{Compression, LayerState, NewLayer};
 pub use snapshot::{Snapshot, SnapshotKind, SnapshotOptions};
 pub use store::{Settings, Store};

@@ -141,7 +141,8 @@ impl Tar {
     }
 
     fn open_file(&mut self, path: &[u8]) -> io::Result<File> {
-        if let Some(lost) = self.lost.get_mut(path).and_then(std::collections::VecDeque::pop_front) {
+        if let Some(lost) = self.lost.get_mut(path).and_then(std::collections::VecDeque::pop_front)
+        {
             return File::open(lost);
         }
         let path = Path::new(std::ffi::OsStr::from_bytes(path));

@@ -129,8 +129,15 @@ impl Store {
 
     fn make_directories(&self) -> Result<()> {
         const DIRECTORIES: [&str; 9] = [
-            "blobs/sha256", "partial", "layers", "chains", "images", "references", "containers",
-            "locks", "tmp",
+            "blobs/sha256",
+            "partial",
+            "layers",
+            "chains",
+            "images",
+            "references",
+            "containers",
+            "locks",
+            "tmp",
         ];
         for name in DIRECTORIES {
             let path = self.root.join(name);

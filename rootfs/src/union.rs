@@ -71,6 +71,9 @@ impl Union {
 
     /// What is at `path`, which must not lead through a symlink.
     pub(crate) fn lookup(&self, path: &[u8]) -> io::Result<Option<Found>> {
+        if self.layers.is_empty() {
+            return Ok(None);
+        }
         let mut found = self.root()?;
         if path.is_empty() {
             return Ok(Some(found));

@@ -26,7 +26,8 @@ impl Extractor<'_> {
     pub(super) fn apply(&mut self, file: &File, entry: &Entry, wanted: &Wanted<'_>) -> Result<()> {
         if self.must_chown(entry) {
             let (uid, gid) = owner(entry);
-            rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(system(entry, "change the owner of"))?;
+            rustix::fs::fchown(file, Some(uid), Some(gid))
+                .map_err(system(entry, "change the owner of"))?;
         }
         // After chown(2), which clears setuid and setgid.
         if let Some(mode) = wanted.mode {

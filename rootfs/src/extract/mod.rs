@@ -140,10 +140,12 @@ impl<'a> Extractor<'a> {
         };
         recipe.verbatim(archive.take_headers().as_slice()).map_err(write)?;
         let mut failed = None;
-        let rest = archive.rest(|piece| recipe.verbatim(piece).map_err(|error| {
-            failed = Some(write(error));
-            io::ErrorKind::Other.into()
-        }));
+        let rest = archive.rest(|piece| {
+            recipe.verbatim(piece).map_err(|error| {
+                failed = Some(write(error));
+                io::ErrorKind::Other.into()
+            })
+        });
         if let Some(failed) = failed {
             return Err(failed);
         }
@@ -174,7 +176,9 @@ impl<'a> Extractor<'a> {
             Kind::File => self.file(entry, &place, data),
             Kind::HardLink => self.hard_link(entry, &place, data),
             Kind::Symlink => self.symlink(entry, &place),
-            Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo => self.node(entry, &place, data),
+            Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo => {
+                self.node(entry, &place, data)
+            }
         }
     }
 
@@ -242,10 +246,10 @@ impl<'a> Extractor<'a> {
     }
 
     fn create(&mut self, entry: &Entry, place: &Place<'_>, mode: u32) -> Result<File> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = || {
-            rustix::fs::openat(&*place.directory, place.last, flags, Mode::from_raw_mode(mode))
-        };
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open =
+            || rustix::fs::openat(&*place.directory, place.last, flags, Mode::from_raw_mode(mode));
         let file = match open() {
             Err(rustix::io::Errno::EXIST) => {
                 self.clear(entry, place)?;
@@ -513,7 +517,8 @@ impl<R: BufRead> Data<'_, R> {
 }
 
 fn is_long_and_zero(piece: &[u8]) -> bool {
-    piece.len() >= 4096 && piece.chunks(64).all(|chunk| chunk.iter().fold(0, |sum, byte| sum | byte) == 0)
+    piece.len() >= 4096
+        && piece.chunks(64).all(|chunk| chunk.iter().fold(0, |sum, byte| sum | byte) == 0)
 }
 
 fn refuse(entry: &[u8], problem: &str) -> Failure {

@@ -19,8 +19,7 @@ use crate::{name, tar::Entry};
 impl Extractor<'_> {
     /// Makes the place of an entry empty.
     pub(super) fn clear(&mut self, entry: &Entry, place: &Place<'_>) -> Result<()> {
-        self.take_away(&*place.directory, place.last, &place.path)
-            .map_err(system(entry, "replace"))
+        self.take_away(&*place.directory, place.last, &place.path).map_err(system(entry, "replace"))
     }
 
     fn take_away(&mut self, parent: impl AsFd, last: &OsStr, path: &[u8]) -> io::Result<()> {
@@ -48,12 +47,18 @@ impl Extractor<'_> {
     }
 
     /// Depth first, with the way down on a list: an archive may nest deeper than a stack.
-    fn take_directory_away(&mut self, parent: impl AsFd, last: &OsStr, path: &[u8]) -> io::Result<()> {
+    fn take_directory_away(
+        &mut self,
+        parent: impl AsFd,
+        last: &OsStr,
+        path: &[u8],
+    ) -> io::Result<()> {
         self.parents.forget();
         self.result.implied.retain(|implied| !name::is_within(implied, path));
         self.result.links.retain(|link, _| !name::is_within(link, path));
         let top = open(parent.as_fd(), last)?;
-        let mut way: Vec<(OwnedFd, Vec<u8>, OsString)> = vec![(top, path.to_vec(), last.to_owned())];
+        let mut way: Vec<(OwnedFd, Vec<u8>, OsString)> =
+            vec![(top, path.to_vec(), last.to_owned())];
         while let Some((directory, path, _)) = way.last() {
             let Some((child, is_directory)) = first_child(directory)? else {
                 let Some((_, _, last)) = way.pop() else { break };

@@ -135,7 +135,8 @@ impl Extractor<'_> {
         last: &OsStr,
         path: &[u8],
     ) -> Result<Rc<OwnedFd>> {
-        rustix::fs::mkdirat(here, last, Mode::RWXU).map_err(system(entry, "create the directory of"))?;
+        rustix::fs::mkdirat(here, last, Mode::RWXU)
+            .map_err(system(entry, "create the directory of"))?;
         self.list(entry, path.len())?;
         self.result.implied.insert(path.to_vec());
         // What was to be linked here from below cannot be: something stands below it now.
@@ -159,7 +160,11 @@ impl Extractor<'_> {
             return Ok(Other::Link(target.into_bytes()));
         }
         if !overlay::is_whiteout(&found) {
-            return if create { Err(refuse(&entry.path, "its directory is a file")) } else { Ok(Other::Nothing) };
+            return if create {
+                Err(refuse(&entry.path, "its directory is a file"))
+            } else {
+                Ok(Other::Nothing)
+            };
         }
         if !create {
             return Ok(Other::Nothing);

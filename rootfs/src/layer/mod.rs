@@ -29,8 +29,7 @@ use crate::{
     error::{During, Error, Result},
     extract::{Extracted, Extractor, Failure, Limits},
     lock::{Lock, Mode},
-    name, recipe,
-    remove,
+    name, recipe, remove,
     store::{Store, hex as file_name, private_directory},
 };
 use blocks::Hashed;
@@ -167,7 +166,10 @@ impl NewLayer<'_> {
         } else {
             self.publish_blob()?;
             let form = self.store.layer_path(&self.diff_id)?.join("blobs").join(blob);
-            fs::File::create_new(&form).map(drop).or_else(existing).during("create", form.display())?;
+            fs::File::create_new(&form)
+                .map(drop)
+                .or_else(existing)
+                .during("create", form.display())?;
         }
         if let Some(lock) = self.lock.take() {
             let path = self.store.path("locks", self.diff_id.digest());
@@ -320,9 +322,8 @@ fn unpack(
     let mut input = Hashed::new(input);
     let extracted = match temporary {
         Some(temporary) => {
-            let system = |operation| {
-                move |source| Failure::System { entry: Vec::new(), operation, source }
-            };
+            let system =
+                |operation| move |source| Failure::System { entry: Vec::new(), operation, source };
             let recipe = temporary.join("recipe");
             let file = fs::File::create_new(recipe).map_err(system("create the recipe of"))?;
             let write = "write the recipe of";

@@ -59,7 +59,8 @@ impl Partial {
                 continue; // the one before us completed it while we waited
             }
             let have = file.metadata().during("examine", path.display())?.len();
-            let mut partial = Self { path, file, have, size: blob.size(), digest, published: false };
+            let mut partial =
+                Self { path, file, have, size: blob.size(), digest, published: false };
             if partial.have > partial.size {
                 partial.discard()?;
             }
@@ -138,7 +139,8 @@ impl Partial {
         }
         received.digest = super::hex(hasher);
         received.complete = true;
-        if received.size == self.size && received.digest == self.digest
+        if received.size == self.size
+            && received.digest == self.digest
             && let Some(output) = output
         {
             let _ = output.finish(); // whoever gave up says why

@@ -1,12 +1,6 @@
 //! A layer's record: what its files and its recipe do not say.
 
-use std::{
-    collections::VecDeque,
-    fs,
-    io::Write,
-    path::Path,
-    sync::OnceLock,
-};
+use std::{collections::VecDeque, fs, io::Write, path::Path, sync::OnceLock};
 
 use oci_spec::image::Digest;
 use serde::{Deserialize, Serialize};
@@ -70,9 +64,7 @@ impl Record {
     pub(super) fn write(&self, layer: &Path) -> Result<()> {
         let path = layer.join("record");
         let bytes = serde_json::to_vec(self).map_err(std::io::Error::from);
-        bytes
-            .and_then(|bytes| create(&path)?.write_all(&bytes))
-            .during("write", path.display())
+        bytes.and_then(|bytes| create(&path)?.write_all(&bytes)).during("write", path.display())
     }
 
     /// Directories that look like what is below them.

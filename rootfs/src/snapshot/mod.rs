@@ -182,7 +182,13 @@ impl Store {
         }
         let temporary = self.temporary("container");
         let result = self.fill_snapshot(&temporary, &record, root).and_then(|()| {
-            match rustix::fs::renameat_with(CWD, &temporary, CWD, &directory, RenameFlags::NOREPLACE) {
+            match rustix::fs::renameat_with(
+                CWD,
+                &temporary,
+                CWD,
+                &directory,
+                RenameFlags::NOREPLACE,
+            ) {
                 Err(Errno::EXIST) => Err(Error::NameInUse(name.to_owned())),
                 other => other.during("create", directory.display()),
             }
