@@ -35,6 +35,7 @@ mod hooks;
 mod id;
 mod id_maps;
 mod init;
+pub mod network;
 mod options;
 mod pid_file;
 mod prepare;

@@ -24,6 +24,7 @@ use std::{
 
 use configs::Resources;
 pub use place::Place;
+pub(crate) use place::random;
 use rustix::{
     fs::{Mode, OFlags},
     process::Pid,

@@ -127,7 +127,7 @@ impl Place {
 }
 
 /// The standard library seeds its hashers from getrandom(2).
-pub(super) fn random() -> u32 {
+pub(crate) fn random() -> u32 {
     let bytes = RandomState::new().build_hasher().finish().to_ne_bytes();
     let [a, b, c, d, ..] = bytes;
     u32::from_ne_bytes([a, b, c, d])
