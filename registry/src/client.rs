@@ -3,7 +3,9 @@
 mod backoff;
 mod fetch;
 pub(crate) mod host;
+mod login;
 mod refusal;
+mod search;
 mod tags;
 pub(crate) mod upload;
 
@@ -24,6 +26,7 @@ use crate::{
     transport::Transport,
 };
 use host::Host;
+pub use search::Found;
 
 /// Fetches images. Cheap to make and to clone; all clones share connections, tokens and one network thread,
 /// which starts with the first request and has ended when the last clone is dropped.

@@ -5,13 +5,13 @@ mod helper;
 
 use std::{
     ffi::OsString,
-    fs,
+    fmt, fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use crate::{Result, Secret, options::below};
+use crate::{Error, Result, Secret, options::below};
 
 /// What proves who we are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,36 @@ pub struct Credentials {
     pub given: Option<Login>,
     /// Auth files, the first that knows the registry wins.
     pub files: Vec<PathBuf>,
+    /// Where a new login goes when none of the files exists.
+    pub preferred: Option<PathBuf>,
+}
+
+/// Where a login is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// In a file that only its owner can read.
+    File(PathBuf),
+    /// With a credential helper of this name.
+    Helper(String),
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Helper(name) => write!(f, "docker-credential-{name}"),
+        }
+    }
+}
+
+impl Login {
+    /// Whose login it is; a token does not tell.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::Password { user, .. } => Some(user),
+            Self::IdentityToken(_) => None,
+        }
+    }
 }
 
 impl Credentials {
@@ -54,7 +84,7 @@ impl Credentials {
         configuration: Option<&Path>,
     ) -> Self {
         if let Some(only) = variable("REGISTRY_AUTH_FILE") {
-            return Self { given: None, files: vec![only.into()] };
+            return Self { files: vec![only.into()], ..Self::default() };
         }
         let runtime = match variable("XDG_RUNTIME_DIR") {
             Some(directory) => Some(PathBuf::from(directory).join("containers/auth.json")),
@@ -65,7 +95,9 @@ impl Credentials {
             None => below(home, ".docker/config.json"),
         };
         let own = below(configuration, "containers/auth.json");
-        Self { given: None, files: [runtime, own, docker].into_iter().flatten().collect() }
+        let files = [runtime, own.clone(), docker].into_iter().flatten().collect();
+        // The runtime directory forgets everything at the next boot.
+        Self { given: None, files, preferred: own }
     }
 
     /// The login for `registry`, which may be narrowed to a namespace of it.
@@ -77,6 +109,42 @@ impl Credentials {
             }
         }
         Ok(None)
+    }
+
+    /// Keeps a login: with the helper that a file names for this registry, else in the first file that exists,
+    /// else in the preferred one.
+    pub fn store(&self, registry: &str, login: &Login) -> Result<Kept> {
+        for path in &self.files {
+            if let Some(name) = file::helper_for(path, registry)? {
+                helper::store(&name, &file::server_name(registry), login)?;
+                return Ok(Kept::Helper(name));
+            }
+        }
+        let existing = self.files.iter().find(|path| path.is_file());
+        let path =
+            existing.or(self.preferred.as_ref()).or(self.files.first()).ok_or_else(|| {
+                let (place, problem) = (registry.to_owned(), "there is no place to keep a login");
+                Error::Unsupported { place, problem }
+            })?;
+        file::store(path, registry, login)?;
+        Ok(Kept::File(path.clone()))
+    }
+
+    /// Forgets a login wherever it is; says where it was.
+    pub fn remove(&self, registry: &str) -> Result<Vec<Kept>> {
+        let mut removed = Vec::new();
+        for path in &self.files {
+            if let Some(name) = file::helper_for(path, registry)?
+                && helper::get(&name, &file::server_name(registry))?.is_some()
+            {
+                helper::erase(&name, &file::server_name(registry))?;
+                removed.push(Kept::Helper(name));
+            }
+            if file::remove(path, registry)? {
+                removed.push(Kept::File(path.clone()));
+            }
+        }
+        Ok(removed)
     }
 }
 

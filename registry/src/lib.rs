@@ -29,7 +29,7 @@ mod secret;
 mod source;
 mod transport;
 
-pub use client::Client;
+pub use client::{Client, Found};
 pub use copy::{Copy, copy};
 pub use digest::{digest_of, parse_digest};
 pub use error::{Cause, Error, Result};

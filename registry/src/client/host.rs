@@ -166,6 +166,10 @@ impl Host {
         self.next_hop(answer, Reach::From(zone_of(answer)))
     }
 
+    pub(crate) fn was_challenged(&self) -> bool {
+        self.memory.lock().challenge.is_some()
+    }
+
     pub(crate) fn has_login(&self, repository: &str) -> bool {
         matches!(self.login(repository), Ok(Some(_)))
     }

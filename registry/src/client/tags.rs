@@ -51,7 +51,7 @@ pub(super) fn list(host: &Host, repository: &str) -> Result<Vec<String>> {
 }
 
 /// `Link: </v2/…?last=x&n=1000>; rel="next"`. Only the path counts: pages do not wander to other hosts.
-fn next_page(answer: &Response) -> Option<String> {
+pub(super) fn next_page(answer: &Response) -> Option<String> {
     let link = answer.header(header::LINK)?;
     let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
     if !parameters.contains("next") {

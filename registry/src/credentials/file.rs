@@ -1,9 +1,16 @@
 //! Auth files: podman's `auth.json` and docker's `config.json`, which share a format.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 
 use super::{Login, helper};
 use crate::{Error, Result, Secret, json};
@@ -46,6 +53,87 @@ pub(super) fn find(path: &Path, registry: &str, repository: &str) -> Result<Opti
     best.map_or(Ok(None), |(_, entry)| login(entry, path))
 }
 
+/// The helper that a file names for a registry.
+pub(super) fn helper_for(path: &Path, registry: &str) -> Result<Option<String>> {
+    let Some(file) = read(path)? else { return Ok(None) };
+    let own = file.cred_helpers.get(registry).cloned();
+    Ok(own.or(file.creds_store).filter(|name| !name.is_empty()))
+}
+
+pub(super) fn store(path: &Path, registry: &str, login: &Login) -> Result<()> {
+    let mut document = document(path)?;
+    let entry = match login {
+        Login::Password { user, password } => {
+            json!({"auth": BASE64_STANDARD.encode(format!("{user}:{}", password.expose()))})
+        }
+        Login::IdentityToken(token) => {
+            json!({"auth": BASE64_STANDARD.encode("<token>:"), "identitytoken": token.expose()})
+        }
+    };
+    // Docker looks for its own name of the hub only.
+    let is_dockers = path.file_name().is_some_and(|name| name == "config.json");
+    let key = if is_dockers { server_name(registry) } else { registry.to_owned() };
+    let auths = document.entry("auths").or_insert_with(|| json!({}));
+    let auths = auths.as_object_mut().ok_or_else(|| malformed(path))?;
+    auths.retain(|known, _| normal_key(known) != registry);
+    auths.insert(key, entry);
+    write(path, &document)
+}
+
+/// Removes the login of a registry; says whether there was one.
+pub(super) fn remove(path: &Path, registry: &str) -> Result<bool> {
+    let mut document = document(path)?;
+    let Some(auths) = document.get_mut("auths").and_then(Value::as_object_mut) else {
+        return Ok(false);
+    };
+    let before = auths.len();
+    auths.retain(|known, _| normal_key(known) != registry);
+    if auths.len() == before {
+        return Ok(false);
+    }
+    write(path, &document)?;
+    Ok(true)
+}
+
+/// The whole file, so that what we do not know survives.
+fn document(path: &Path) -> Result<Map<String, Value>> {
+    match fs::read(path) {
+        Ok(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => Ok(Map::new()),
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|_| malformed(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Map::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Map::new()),
+        Err(source) => Err(Error::File { doing: "read", path: path.into(), source }),
+    }
+}
+
+/// Replaces the file in one step, readable by its owner only from the first byte on.
+fn write(path: &Path, document: &Map<String, Value>) -> Result<()> {
+    let failed = |source| Error::File { doing: "write", path: path.into(), source };
+    // People keep such files as links into a directory under version control.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    let partial = directory.join(format!(".auth.{}.partial", std::process::id()));
+    // What a killed process with our number left behind.
+    let _ = fs::remove_file(&partial);
+    let write = || -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&partial)?;
+        file.write_all(serde_json::to_string_pretty(document)?.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&partial, &path)
+    };
+    write().map_err(|source| {
+        let _ = fs::remove_file(&partial);
+        failed(source)
+    })
+}
+
+fn malformed(path: &Path) -> Error {
+    let problem = "it is not the JSON of an auth file".to_owned();
+    Error::Configuration { path: path.into(), problem }
+}
+
 fn read(path: &Path) -> Result<Option<File>> {
     match fs::read(path) {
         Ok(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => Ok(None),
@@ -53,10 +141,7 @@ fn read(path: &Path) -> Result<Option<File>> {
             // The document's own words might quote a secret.
             log::debug!("{}: malformed", path.display());
             match error {
-                Error::Document { .. } => Error::Configuration {
-                    path: path.into(),
-                    problem: "it is not the JSON of an auth file".to_owned(),
-                },
+                Error::Document { .. } => malformed(path),
                 other => other,
             }
         }),
@@ -90,7 +175,7 @@ fn covers(key: &str, registry: &str, full: &str) -> bool {
 }
 
 /// What docker's helpers call Docker Hub.
-fn server_name(registry: &str) -> String {
+pub(super) fn server_name(registry: &str) -> String {
     match registry {
         "docker.io" => "https://index.docker.io/v1/".to_owned(),
         other => other.to_owned(),
@@ -146,6 +231,27 @@ mod tests {
         assert!(!covers("quay.io/team", "quay.io", "quay.io/teammate/app"));
         assert!(covers("quay.io", "quay.io", "quay.io/x"));
         assert!(!covers("quay.io", "quay.io.evil.com", "quay.io.evil.com/x"));
+    }
+
+    #[test]
+    fn a_stored_login_is_found_again_and_removed() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = std::env::temp_dir().join(format!("registry-auth-{}", std::process::id()));
+        let path = directory.join("sub/auth.json");
+        let login = Login::Password { user: "u".into(), password: Secret::new("p") };
+        store(&path, "docker.io", &login).unwrap();
+        let text =
+            fs::read_to_string(&path).unwrap().replacen('{', "{\"other\": {\"x\": null},", 1);
+        fs::write(&path, text).unwrap();
+        store(&path, "quay.io", &login).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(find(&path, "docker.io", "library/x").unwrap(), Some(login));
+        assert!(remove(&path, "docker.io").unwrap());
+        assert!(!remove(&path, "docker.io").unwrap());
+        assert_eq!(find(&path, "docker.io", "library/x").unwrap(), None);
+        assert!(find(&path, "quay.io", "x").unwrap().is_some());
+        assert!(fs::read_to_string(&path).unwrap().contains("other"));
+        fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]

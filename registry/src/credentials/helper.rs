@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use serde_json::json;
 
 use super::Login;
 use crate::{Error, Result, Secret, json};
@@ -34,6 +35,26 @@ pub(super) fn get(name: &str, server: &str) -> Result<Option<Login>> {
         "<token>" => Login::IdentityToken(secret),
         _ => Login::Password { user: answer.username, password: secret },
     }))
+}
+
+/// Hands a login to a helper.
+pub(super) fn store(name: &str, server: &str, login: &Login) -> Result<()> {
+    let (user, secret) = match login {
+        Login::Password { user, password } => (user.as_str(), password),
+        Login::IdentityToken(token) => ("<token>", token),
+    };
+    let entry = json!({"ServerURL": server, "Username": user, "Secret": secret.expose()});
+    succeed(name, "store", entry.to_string().as_bytes())
+}
+
+/// Has a helper forget a login.
+pub(super) fn erase(name: &str, server: &str) -> Result<()> {
+    succeed(name, "erase", server.as_bytes())
+}
+
+fn succeed(name: &str, verb: &str, input: &[u8]) -> Result<()> {
+    let output = run(name, verb, input)?;
+    if output.success { Ok(()) } else { Err(failed(name, output.text.trim())) }
 }
 
 struct Output {
