@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsStr,
     fs::File,
-    io::Read,
+    io::{self, Read},
     num::NonZero,
     os::{
         fd::{AsFd, OwnedFd},
@@ -25,12 +25,13 @@ use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, Stat},
     io::Errno,
 };
+use sha2::{Digest, Sha256};
 use sys::Root;
 
 use super::{
     error::{Error, Result},
     files::privileged,
-    inode::{Content, Inode},
+    inode::{Content, Inode, pointer_text},
     manifest::{Line, What},
     oid::{Hasher, Kind, ObjectId},
     populate::{relative, split},
@@ -54,12 +55,19 @@ pub(crate) struct Changes {
 
 /// Compares the root filesystem at `directory` with what was checked out. Paths in `exclude`, and what
 /// is below them, count as unchanged.
-pub(crate) fn changes(directory: &Path, state: &State, exclude: &[Vec<u8>]) -> Result<Changes> {
+///
+/// Files larger than `large` are named by what git has in their place.
+pub(crate) fn changes(
+    directory: &Path,
+    state: &State,
+    exclude: &[Vec<u8>],
+    large: u64,
+) -> Result<Changes> {
     let root = Root::open(directory).map_err(Error::io("open", directory))?;
     let device = rustix::fs::fstat(&root)
         .map_err(|error| Error::io("examine", directory)(error.into()))?
         .st_dev;
-    let tree = Tree { directory, root, state, exclude, device };
+    let tree = Tree { directory, root, state, exclude, large, device };
     let found = tree.compare()?;
     tree.look_closely(found)
 }
@@ -70,6 +78,7 @@ struct Tree<'a> {
     root: Root,
     state: &'a State,
     exclude: &'a [Vec<u8>],
+    large: u64,
     device: u64,
 }
 
@@ -157,22 +166,22 @@ impl Tree<'_> {
     fn compare_directory(&self, path: &[u8], node: &Node, found: &mut Vec<Found>) -> Result<()> {
         let opened = match self.root.open_plain(relative(path), LOOK | OFlags::DIRECTORY) {
             Ok(opened) => opened,
-            // Gone, or something else: the comparison of its parent says so.
-            Err(_) if !path.is_empty() => return Ok(()),
-            Err(error) => return Err(Error::io("open", &self.path(path))(error)),
+            Err(error) if path.is_empty() => return Err(Error::io("open", self.directory)(error)),
+            Err(_) => return self.no_directory(path, found),
         };
         let stat = rustix::fs::fstat(&opened).map_err(self.fail("examine", path))?;
         if stat.st_dev != self.device {
             log::warn!("{} is another filesystem, and not looked at", self.path(path).display());
             return Ok(());
         }
-        if path.is_empty() && self.stamp(node) != Some(&Stamp::new(&stat)) {
-            found.push(Found::Touched(Vec::new(), stat));
-        }
         let mut full = path.to_vec();
         full.push(b'/');
         let length = full.len();
         for (name, child) in &node.children {
+            // Directories have their own turn.
+            if self.view().inode(child).is_directory() {
+                continue;
+            }
             full.truncate(length);
             full.extend_from_slice(name);
             self.compare_entry(&opened, &full, OsStr::from_bytes(name), child, found)?;
@@ -180,6 +189,7 @@ impl Tree<'_> {
         if self.stamp(node) == Some(&Stamp::new(&stat)) {
             return Ok(());
         }
+        found.push(Found::Touched(path.to_vec(), stat));
         let listed = self
             .root
             .open_plain(relative(path), READ | OFlags::DIRECTORY)
@@ -194,6 +204,21 @@ impl Tree<'_> {
         Ok(())
     }
 
+    /// Where a directory was: gone, or something else now.
+    fn no_directory(&self, path: &[u8], found: &mut Vec<Found>) -> Result<()> {
+        let (parent, name) = split(path);
+        let Ok(parent) = self.root.open_plain(relative(parent), LOOK | OFlags::DIRECTORY) else {
+            found.push(Found::Removed(path.to_vec()));
+            return Ok(());
+        };
+        match rustix::fs::statat(parent, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => found.push(Found::Touched(path.to_vec(), stat)),
+            Err(Errno::NOENT) => found.push(Found::Removed(path.to_vec())),
+            Err(error) => return Err(self.fail("examine", path)(error)),
+        }
+        Ok(())
+    }
+
     fn compare_entry(
         &self,
         directory: &OwnedFd,
@@ -202,7 +227,7 @@ impl Tree<'_> {
         node: &Node,
         found: &mut Vec<Found>,
     ) -> Result<()> {
-        if path.len() <= 255 && self.ignored(path) {
+        if self.ignored(path) {
             return Ok(());
         }
         let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -220,13 +245,13 @@ impl Tree<'_> {
             }
             Err(error) => return Err(self.fail("examine", path)(error)),
         };
-        if self.stamp(node) != Some(&Stamp::new(&stat)) {
-            let was_directory = self.view().inode(node).is_directory();
-            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            found.push(Found::Touched(path.to_vec(), stat));
-            if is_directory && !was_directory {
-                self.added_below(directory, path, name, found, 0)?;
-            }
+        // A file mounted over the image's own is no change of the image.
+        if stat.st_dev != self.device || self.stamp(node) == Some(&Stamp::new(&stat)) {
+            return Ok(());
+        }
+        found.push(Found::Touched(path.to_vec(), stat));
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            self.added_below(directory, path, name, found, 0)?;
         }
         Ok(())
     }
@@ -298,7 +323,7 @@ impl Tree<'_> {
         let mut changed = BTreeMap::new();
         let mut files: HashMap<(u64, u64), Vec<Vec<u8>>> = HashMap::new();
         for (path, stat) in there.values() {
-            let Some((inode, stamp)) = self.look(path)? else {
+            let Some((inode, stamp)) = self.look_again(path)? else {
                 removed.push(path.clone());
                 continue;
             };
@@ -312,7 +337,9 @@ impl Tree<'_> {
         }
         self.join_names(&files, &mut changed);
         changes.paths.extend(changed.iter().filter(|(_, row)| row.1).map(|row| row.0.clone()));
-        changes.paths.extend(removed.iter().filter(|path| self.view().find(path).is_some()).cloned());
+        changes
+            .paths
+            .extend(removed.iter().filter(|path| self.view().find(path).is_some()).cloned());
         changes.paths.sort();
         self.write_lines(&mut changes, changed, &removed, &files)?;
         Ok(changes)
@@ -325,7 +352,8 @@ impl Tree<'_> {
         changed: &mut BTreeMap<Vec<u8>, (Inode, bool)>,
     ) {
         for names in files.values() {
-            let first = names.first().and_then(|name| self.view().find(name)).map(|node| node.inode);
+            let first =
+                names.first().and_then(|name| self.view().find(name)).map(|node| node.inode);
             let together = first.is_some()
                 && names.iter().all(|name| self.view().find(name).map(|node| node.inode) == first);
             let any = names.iter().any(|name| changed.get(name).is_some_and(|row| row.1));
@@ -379,9 +407,8 @@ impl Tree<'_> {
         for path in removed {
             let above = split(path).0;
             let kept = |line: &Line| matches!(&line.what, What::Own(inode) if inode.is_directory());
-            let hidden = prefixes(above).any(|path| {
-                lines.get(&key(path)).is_some_and(|line| !kept(line))
-            });
+            let hidden =
+                prefixes(above).any(|path| lines.get(&key(path)).is_some_and(|line| !kept(line)));
             if hidden {
                 lines.remove(&key(path));
             }
@@ -390,13 +417,25 @@ impl Tree<'_> {
         Ok(())
     }
 
+    /// A file somebody is writing is looked at again, a few times.
+    fn look_again(&self, path: &[u8]) -> Result<Option<(Inode, Stamp)>> {
+        for _ in 0..5 {
+            match self.look(path) {
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+        self.look(path)
+    }
+
     /// Everything about a path; `None` if it is gone by now.
     fn look(&self, path: &[u8]) -> Result<Option<(Inode, Stamp)>> {
         if path.is_empty() {
             let stat = rustix::fs::fstat(&self.root).map_err(self.fail("examine", path))?;
             let handle = self.root.as_fd().try_clone_to_owned();
             let handle = handle.map_err(Error::io("examine", self.directory))?;
-            let inode = scan::look_in_tree(&handle, &stat).map_err(Error::io("examine", self.directory))?;
+            let inode =
+                scan::look_in_tree(&handle, &stat).map_err(Error::io("examine", self.directory))?;
             return Ok(Some((inode, Stamp::new(&stat))));
         }
         let (parent, name) = split(path);
@@ -420,13 +459,26 @@ impl Tree<'_> {
             if Stamp::new(&again) != Stamp::new(&stat) {
                 return Err(fail("read")(Errno::AGAIN.into()));
             }
-            let id = hash(&mut File::from(data), inode.size).map_err(fail("read"))?;
-            inode.content = Content::Blob(id);
+            inode.content =
+                self.content(path, File::from(data), inode.size).map_err(fail("read"))?;
         }
         if !privileged() {
             self.keep_owner(path, &mut inode);
         }
         Ok(Some((inode, Stamp::new(&stat))))
+    }
+
+    /// Names a file's content. What was too large for git stays so while its size remains.
+    fn content(&self, path: &[u8], mut file: File, size: u64) -> std::io::Result<Content> {
+        let was = self.view().find(path).map(|node| self.view().inode(node));
+        let was_large =
+            was.is_some_and(|was| matches!(was.content, Content::Large { .. }) && was.size == size);
+        if was_large || size > self.large {
+            let sha256 = hash_large(&mut file, size)?;
+            let pointer = ObjectId::of(Kind::Blob, pointer_text(&sha256, size).as_bytes());
+            return Ok(Content::Large { sha256, pointer });
+        }
+        hash(&mut file, size).map(Content::Blob)
     }
 
     /// Without privileges all files are ours, whatever the image says; new ones are meant to be root's.
@@ -442,15 +494,7 @@ impl Tree<'_> {
     /// them, which by itself is no change.
     fn is_same(&self, now: &Inode, node: &Node) -> bool {
         let was = self.view().inode(node);
-        let content = match (&now.content, &was.content) {
-            (Content::Blob(now_id), Content::Large { sha256, .. }) => {
-                // Known only by another sum: the size decides first, and then the stamp.
-                let _ = (now_id, sha256);
-                false
-            }
-            (now, was) => now == was,
-        };
-        content
+        now.content == was.content
             && (now.is_directory() || now.mtime == was.mtime)
             && (now.mode, now.uid, now.gid, now.rdev) == (was.mode, was.uid, was.gid, was.rdev)
             && now.xattrs == was.xattrs
@@ -458,8 +502,21 @@ impl Tree<'_> {
 }
 
 /// The name git has for a file's content.
-pub(crate) fn hash(file: &mut File, size: u64) -> std::io::Result<ObjectId> {
+pub(crate) fn hash(file: &mut File, size: u64) -> io::Result<ObjectId> {
     let mut hasher = Hasher::new(Kind::Blob, size);
+    read(file, size, |bytes| hasher.update(bytes))?;
+    Ok(hasher.finish())
+}
+
+/// What names a file that git has only a pointer to.
+pub(crate) fn hash_large(file: &mut File, size: u64) -> io::Result<[u8; 32]> {
+    let mut hasher = Sha256::new();
+    read(file, size, |bytes| hasher.update(bytes))?;
+    Ok(hasher.finalize().into())
+}
+
+/// Reads a whole file, which must have the size that was seen: EAGAIN if somebody is writing it.
+fn read(file: &mut File, size: u64, mut each: impl FnMut(&[u8])) -> io::Result<()> {
     let mut buffer = vec![0; usize::try_from(size.clamp(1, 256 << 10)).unwrap_or(4096)];
     let mut total = 0;
     loop {
@@ -467,13 +524,10 @@ pub(crate) fn hash(file: &mut File, size: u64) -> std::io::Result<ObjectId> {
         if count == 0 {
             break;
         }
-        hasher.update(buffer.get(..count).unwrap_or_default());
+        each(buffer.get(..count).unwrap_or_default());
         total += u64::try_from(count).unwrap_or_default();
     }
-    match total == size {
-        true => Ok(hasher.finish()),
-        false => Err(Errno::AGAIN.into()),
-    }
+    if total == size { Ok(()) } else { Err(Errno::AGAIN.into()) }
 }
 
 /// A path as its components: in this order parents come first, and what they hold comes next.
@@ -483,7 +537,8 @@ fn key(path: &[u8]) -> Vec<Vec<u8>> {
 
 /// The path and all above it, without the root.
 fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::successors(Some(path), |path| Some(split(path).0)).take_while(|path| !path.is_empty())
+    std::iter::successors(Some(path), |path| Some(split(path).0))
+        .take_while(|path| !path.is_empty())
 }
 
 fn absolute(path: &[u8]) -> Vec<u8> {

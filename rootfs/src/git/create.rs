@@ -11,7 +11,7 @@ use super::{
     files::{self, Current},
     image::{Image, branch_name},
     index,
-    inode::{Content, Inode, Time},
+    inode::{Content, Inode, OPAQUE, Time},
     manifest::{self, Line, What},
     notes::{LAYERS, Notes},
     oid::{Kind, ObjectId},
@@ -80,15 +80,15 @@ pub fn create(image: &Image, directory: &Path, options: &Options) -> Result<Vec<
     if let Some(stamp) = stamps.get_mut(view.root.inode) {
         *stamp = Some(root);
     }
-    remember(made, &State { commit: tip, view, stamps })?;
+    remember(made, &State { commit: tip, view, stamps }, now())?;
     repository.keep();
     Ok(branches.into_iter().map(|(name, _)| name).collect())
 }
 
-/// Writes git's index and our own memory of what is checked out.
-pub(crate) fn remember(repository: &Repository, state: &State) -> Result<()> {
+/// Writes git's index and our own memory of what is checked out. `taken` is when the stamps were.
+pub(crate) fn remember(repository: &Repository, state: &State, taken: Time) -> Result<()> {
     refs::replace(&repository.index(), &index::encode(&state.view, &state.stamps)?)?;
-    state.save(&repository.state(), now())
+    state.save(&repository.state(), taken)
 }
 
 pub(crate) fn now() -> Time {
@@ -117,10 +117,29 @@ impl Drop for Unfinished {
 
 /// What the store has of each layer. A layer is one part or several.
 fn parts(image: &Image) -> Result<Vec<Part>> {
-    let directories = image.layers.iter().flat_map(|layer| &layer.directories);
-    directories
-        .map(|directory| Ok(Part { lines: scan::layer(directory)?, directory: directory.clone() }))
-        .collect()
+    let mut parts = Vec::new();
+    for layer in &image.layers {
+        for (at, (directory, top)) in layer.directories.iter().enumerate() {
+            let mut lines = scan::layer(directory, *top)?;
+            if layer.hides_all && at == 0 {
+                hide_all(&mut lines);
+            }
+            parts.push(Part { lines, directory: directory.clone() });
+        }
+    }
+    Ok(parts)
+}
+
+/// Marks the layer's root directory as hiding what is below.
+fn hide_all(lines: &mut Vec<Line>) {
+    let mark = (OPAQUE.to_vec(), b"y".to_vec());
+    match lines.first_mut() {
+        Some(Line { path, what: What::Own(inode) }) if path == b"/" => inode.xattrs.push(mark),
+        _ => {
+            let inode = Inode { xattrs: vec![mark], ..Inode::directory() };
+            lines.insert(0, Line::own("/", inode));
+        }
+    }
 }
 
 /// Writes trees, commits and notes of the whole history. Returns the view on top, each branch with its
@@ -203,10 +222,6 @@ fn merge(mut lines: Vec<Line>, more: &[Line]) -> Vec<Line> {
     let key =
         |path: &[u8]| path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
     for line in more {
-        // The root of an addition is nobody's.
-        if line.path == b"/" {
-            continue;
-        }
         match lines.binary_search_by_key(&key(&line.path), |old| key(&old.path)) {
             Ok(at) => {
                 if let Some(old) = lines.get_mut(at) {

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use oci_spec::image::{Digest, ImageConfiguration};
-use sha2::{Digest as _, Sha256};
 
-use super::{commit::Signature, date};
+use super::{commit::Signature, date, scan::Top};
+use crate::{Store, StoredImage, chain, layer::record::Record, store::hex};
 
 /// One layer of an image, unpacked in the store.
 #[derive(Clone, Debug)]
 pub struct Layer {
     /// In overlay form. Together they are the layer; later ones complete earlier ones.
-    pub directories: Vec<PathBuf>,
+    pub(crate) directories: Vec<(PathBuf, Top)>,
+    /// Nothing of the layers below is to be seen any more.
+    pub(crate) hides_all: bool,
     /// Of the tar.
     pub diff_id: Digest,
     /// Of the blob, as a registry has it.
@@ -42,6 +44,38 @@ pub(crate) struct Step {
 }
 
 impl Image {
+    /// The image as the store has it.
+    pub fn stored(store: &Store, image: &StoredImage) -> crate::Result<Self> {
+        let mut layers = Vec::new();
+        let mut chain_id = String::new();
+        for layer in &image.layers {
+            let directory = store.layer_path(&layer.diff_id)?;
+            let record = Record::read(&directory)
+                .map_err(|_| crate::Error::NoLayer(layer.diff_id.clone()))?;
+            let top = if record.has_root { Top::Own } else { Top::None };
+            let mut directories = vec![(directory.join("files"), top)];
+            chain_id = chain::next_id(&chain_id, &layer.diff_id);
+            let patch = chain_id.parse().map(|id| hex(&id).map(|hex| store.path("chains", hex)));
+            if let Ok(patch) = patch {
+                let files = patch?.join("files");
+                directories.extend(files.is_dir().then_some((files, Top::None)));
+            }
+            layers.push(Layer {
+                directories,
+                hides_all: record.root_is_opaque,
+                diff_id: layer.diff_id.clone(),
+                digest: layer.blob.digest().clone(),
+                size: layer.blob.size(),
+            });
+        }
+        Ok(Self {
+            layers,
+            config: image.configuration()?,
+            config_digest: image.id.clone(),
+            manifest_digest: image.manifest.clone(),
+        })
+    }
+
     /// The history with its layers. Layers the history does not mention get an entry all the same.
     pub(crate) fn steps(&self) -> Vec<Step> {
         let created = self.config.created().as_deref();
@@ -90,20 +124,13 @@ fn untold(layer: Option<usize>) -> String {
 
 /// Names each layer with all below it (OCI image specification, "Layer ChainID").
 pub(crate) fn chain_ids<'a>(diff_ids: impl Iterator<Item = &'a Digest>) -> Vec<Digest> {
-    let mut chain: Vec<Digest> = Vec::new();
-    for diff_id in diff_ids {
-        let next = match chain.last() {
-            Some(below) => {
-                let sum = Sha256::digest(format!("{below} {diff_id}"));
-                let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
-                // A SHA-256 sum in hex is a digest by its very form.
-                format!("sha256:{hex}").parse().unwrap_or_else(|_| diff_id.clone())
-            }
-            None => diff_id.clone(),
-        };
-        chain.push(next);
-    }
-    chain
+    let mut last = String::new();
+    diff_ids
+        .filter_map(|diff_id| {
+            last = chain::next_id(&last, diff_id);
+            last.parse().ok()
+        })
+        .collect()
 }
 
 /// The name of a layer's branch.

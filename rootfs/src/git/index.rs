@@ -20,8 +20,10 @@ struct Entry<'a> {
     path: Vec<u8>,
     mode: Mode,
     id: ObjectId,
-    /// `None` when the work tree has the file under another name.
+    /// `None` makes git compare the content.
     stamp: Option<&'a Stamp>,
+    /// The work tree has the file under another name.
+    escaped: bool,
 }
 
 /// The index for a view that is checked out with these stamps.
@@ -67,7 +69,8 @@ fn collect<'a>(
         if let (Some(mode), Some(id)) = (git_mode(inode), inode.blob()) {
             let stamp = stamps.get(child.inode).and_then(Option::as_ref);
             let stamp = stamp.filter(|_| !place.escaped);
-            entries.push(Entry { path: place.path.clone(), mode, id, stamp });
+            let path = place.path.clone();
+            entries.push(Entry { path, mode, id, stamp, escaped: place.escaped });
         } else if inode.is_directory() {
             collect(view, stamps, child, place, entries);
         }
@@ -101,7 +104,7 @@ fn encode_entry(index: &mut Vec<u8>, entry: &Entry<'_>) {
     }
     index.extend_from_slice(entry.id.as_bytes());
     let length = u16::try_from(entry.path.len()).map_or(LONG_NAME, |length| length.min(LONG_NAME));
-    let flags = length | if entry.stamp.is_none() { ASSUME_VALID } else { 0 };
+    let flags = length | if entry.escaped { ASSUME_VALID } else { 0 };
     index.extend_from_slice(&flags.to_be_bytes());
     index.extend_from_slice(&entry.path);
     // One to eight zeros, so that the next entry begins at a multiple of eight.

@@ -5,6 +5,8 @@
 //! The truth is in the store: original blobs and unpacked layers. Git objects are a view of them, and no
 //! git program is needed to write or read them.
 
+mod changes;
+mod checkout;
 mod claim;
 mod commit;
 mod create;
@@ -12,6 +14,7 @@ mod date;
 mod error;
 mod escape;
 mod files;
+mod history;
 mod image;
 mod index;
 mod inode;
@@ -40,6 +43,7 @@ mod tree;
 mod v1;
 mod view;
 
+pub use checkout::{Large, checkout, restore};
 pub use commit::Signature;
 pub use create::{Options, create, unpack};
 pub use error::{Error, Result};

@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::{
         ffi::OsStrExt,
-        fs::{MetadataExt, PermissionsExt, symlink},
+        fs::{MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     process::Command,
@@ -12,7 +12,9 @@ use std::{
 
 use oci_spec::image::{Digest, ImageConfiguration};
 
-use super::{Image, Layer, Options, create, scratch::Scratch, unpack};
+use super::{
+    Error, Image, Layer, ObjectId, Options, checkout, create, restore, scratch::Scratch, unpack,
+};
 
 /// An image made of shell scripts, each of which fills a layer in overlay form.
 pub(crate) struct Made {
@@ -33,7 +35,8 @@ impl Made {
         shell(&directory, script);
         let digest = |c: &str| format!("sha256:{:0>64}", format!("{c}{number}")).parse::<Digest>();
         self.layers.push(Layer {
-            directories: vec![directory],
+            directories: vec![(directory, super::scan::Top::Own)],
+            hides_all: false,
             diff_id: digest("d").unwrap(),
             digest: digest("b").unwrap(),
             size: 1234,
@@ -196,7 +199,7 @@ fn a_tree_with_every_oddity_survives_and_stock_git_is_content() {
     let made = Made::new("odd").layer(ODD);
     let branches = made.pull();
     assert_eq!(branches.len(), 1);
-    let layer = made.image().layers[0].directories[0].clone();
+    let layer = made.image().layers[0].directories[0].0.clone();
     assert_eq!(listing(&made.root()), listing(&layer));
     made.check();
     let sparse = fs::metadata(made.root().join("sparse")).unwrap();
@@ -245,10 +248,96 @@ fn branches_are_the_layers_and_git_diff_shows_their_files() {
 fn what_fails_leaves_nothing() {
     let made = Made::new("fails").layer("echo x > a");
     let mut image = made.image();
-    image.layers[0].directories.push(made.scratch.path.join("missing"));
+    image.layers[0].directories.push((made.scratch.path.join("missing"), super::scan::Top::None));
     assert!(create(&image, &made.root(), &made.options()).is_err());
     assert!(!made.root().is_dir());
     assert_eq!(fs::read_dir(made.scratch.path.join("git")).unwrap().count(), 0);
     made.pull();
     made.check();
+}
+
+/// Three layers that change every kind of thing into every other, and all metadata besides.
+fn changing(name: &str) -> Made {
+    Made::new(name)
+        .layer(ODD)
+        .layer(
+            "mkdir -p etc usr/bin run var; chmod 600 etc; echo changed > etc/passwd; chown 3:3 etc/passwd
+             mknod etc/shadow c 0 0; mknod dangling p; echo file > run/deep-file; mknod run/deep c 0 0
+             mkdir disk; echo in > disk/file; ln disk/file disk/again; mknod new c 1 5; mkdir empty-too
+             touch -d 2001-01-01 usr/bin; mkdir -p usr/src/project/.git; echo 2 > usr/src/project/.git/config
+             ln -s /elsewhere pipe; mknod usr/bin/ping c 0 0; mknod var/empty c 0 0; mkdir large",
+        )
+        .layer("mkdir etc; chmod 755 etc; echo back > etc/shadow; mknod disk c 0 0; echo f > var; ln var var2")
+}
+
+/// What the image looks like with only so many of its layers.
+fn flat(made: &Made, layers: usize) -> String {
+    let mut image = made.image();
+    image.layers.truncate(layers);
+    let directory = made.scratch.path.join(format!("flat{layers}"));
+    unpack(&image, &directory).unwrap();
+    listing(&directory)
+}
+
+fn nothing_large(_: &[u8; 32], _: &Path) -> Option<fs::File> {
+    None
+}
+
+#[test]
+fn every_branch_can_be_checked_out() {
+    let made = changing("checkout");
+    let branches = made.pull();
+    let expected: Vec<_> = (1..=3).map(|layers| flat(&made, layers)).collect();
+    assert_eq!(listing(&made.root()), expected[2]);
+    for number in [1, 0, 2, 0, 1, 2] {
+        let repositories = made.options().repositories;
+        checkout(&made.root(), &repositories, &branches[number], false, &nothing_large).unwrap();
+        assert_eq!(listing(&made.root()), expected[number], "branch {number}");
+        made.check();
+        assert_eq!(made.git(&["branch", "--show-current"]).trim(), branches[number]);
+    }
+}
+
+#[test]
+fn stock_gits_checkout_is_completed() {
+    let made = changing("hook");
+    let branches = made.pull();
+    let expected: Vec<_> = (1..=3).map(|layers| flat(&made, layers)).collect();
+    for number in [1, 0, 2, 0, 1, 2] {
+        let previous: ObjectId = made.git(&["rev-parse", "HEAD"]).trim().parse().unwrap();
+        made.git(&["checkout", "-q", &branches[number]]);
+        let repositories = made.options().repositories;
+        restore(&made.root(), &repositories, Some(previous), &nothing_large).unwrap();
+        assert_eq!(listing(&made.root()), expected[number], "branch {number}");
+        made.check();
+    }
+}
+
+#[test]
+fn uncommitted_changes_are_not_lost_unasked() {
+    let made = changing("uncommitted");
+    let branches = made.pull();
+    let repositories = made.options().repositories;
+    shell(&made.root(), "echo mine > etc/shadow; echo new > usr/new");
+    let result = checkout(&made.root(), &repositories, &branches[0], false, &nothing_large);
+    assert!(matches!(result, Err(Error::Uncommitted { count: 2, .. })), "{result:?}");
+    checkout(&made.root(), &repositories, &branches[2], true, &nothing_large).unwrap();
+    // The image's own .gitignore hides it from git, not from us.
+    assert!(made.git(&["status", "--porcelain", "--ignored"]).contains("!! usr/new\n"));
+    shell(&made.root(), "rm usr/new");
+    made.check();
+    checkout(&made.root(), &repositories, &branches[2], false, &nothing_large).unwrap();
+    assert_eq!(listing(&made.root()), flat(&made, 3));
+    assert!(matches!(
+        checkout(&made.root(), &repositories, "none", true, &nothing_large),
+        Err(Error::NoBranch(_))
+    ));
+    // Stock git carries a change along, and so do we.
+    shell(&made.root(), "echo mine >> usr/src/project/main.c; chmod 700 $'new\\nline'");
+    made.git(&["checkout", "-q", &branches[1]]);
+    restore(&made.root(), &repositories, None, &nothing_large).unwrap();
+    assert_eq!(
+        made.git(&["status", "--porcelain"]),
+        " M \"new\\nline\"\n M usr/src/project/main.c\n"
+    );
 }

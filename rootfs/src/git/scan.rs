@@ -31,15 +31,26 @@ pub(crate) const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlag
 pub(crate) const READ: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
+/// Whose metadata the root directory of an unpacked layer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Top {
+    /// The layer's.
+    Own,
+    /// Nobody's: the one below remains.
+    None,
+}
+
 /// Reads an unpacked layer. Regular files are left to be looked into: their content and xattrs are empty.
-pub(crate) fn layer(directory: &Path) -> Result<Vec<Line>> {
+pub(crate) fn layer(directory: &Path, whose: Top) -> Result<Vec<Line>> {
     let root = Root::open(directory).map_err(Error::io("open", directory))?;
     let top = root.open_plain(Path::new("."), READ | OFlags::DIRECTORY);
     let top = top.map_err(Error::io("open", directory))?;
     let stat = rustix::fs::fstat(&top).map_err(|e| Error::io("examine", directory)(e.into()))?;
     let mut scan = Scan { directory, lines: Vec::new(), names: HashMap::new(), path: Vec::new() };
-    let inode = scan.look(&top, &stat)?;
-    scan.lines.push(Line::own("/", inode));
+    if whose == Top::Own {
+        let inode = scan.look(&top, &stat)?;
+        scan.lines.push(Line::own("/", inode));
+    }
     scan.directory(top, 0)?;
     Ok(scan.lines)
 }
@@ -128,21 +139,30 @@ pub(crate) fn look(file: &OwnedFd, stat: &Stat) -> io::Result<Inode> {
     Ok(inode)
 }
 
-/// The attributes of a file that belong to the image, sorted by name.
+/// Everything about an open file of a work tree but the content of a regular one.
+pub(crate) fn look_in_tree(file: &OwnedFd, stat: &Stat) -> io::Result<Inode> {
+    let mut inode = look(file, stat)?;
+    // In a work tree the mark means nothing: whoever set it wrote to a plain directory.
+    inode.xattrs.retain(|(name, _)| name != OPAQUE);
+    Ok(inode)
+}
+
+/// The attributes of a file that belong to the image, sorted by name and named as they are stored.
 ///
-/// Of overlayfs' own only the mark of an opaque directory is kept, under its one name here (D-7).
+/// Of overlayfs' own only the mark of an opaque directory is kept, under its one name here. An image's
+/// attributes of such names are stored with the prefix twice (D-7), and stay so.
 pub(crate) fn xattrs(file: impl AsFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut found = Vec::new();
     for name in sys::xattr::list(&file)? {
         let private = [&b"trusted.overlay."[..], b"user.overlay."];
         let private = private.iter().find_map(|prefix| name.strip_prefix(*prefix));
-        if private.is_some_and(|name| name != b"opaque") {
+        let is_mark = private == Some(b"opaque");
+        if private.is_some_and(|name| !is_mark && !name.starts_with(b"overlay.")) {
             continue;
         }
         // Gone between the two calls: as if it had never been there.
         let Some(value) = sys::xattr::get(&file, OsStr::from_bytes(&name))? else { continue };
-        let name = if private.is_some() { OPAQUE.to_vec() } else { name };
-        found.push((name, value));
+        found.push((if is_mark { OPAQUE.to_vec() } else { name }, value));
     }
     found.sort();
     Ok(found)
