@@ -206,6 +206,12 @@ pub(crate) fn propagation(word: &str) -> Option<(Propagation, bool)> {
     Options::read([word]).propagation
 }
 
+/// Every word of the tables.
+pub(crate) fn words() -> Vec<String> {
+    let plain = RECURSIVE.iter().chain(PLAIN).map(|row| row.0.to_owned());
+    plain.chain(RECURSIVE.iter().map(|row| prefixed(row.0, true))).collect()
+}
+
 fn prefixed(word: &str, recursive: bool) -> String {
     format!("{}{word}", if recursive { "r" } else { "" })
 }

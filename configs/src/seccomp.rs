@@ -143,7 +143,7 @@ const ACTIONS: [(&str, Action); 9] = [
     ("SCMP_ACT_NOTIFY", Action::Notify),
 ];
 
-const COMPARISONS: [(&str, Comparison); 7] = [
+pub(crate) const COMPARISONS: [(&str, Comparison); 7] = [
     ("SCMP_CMP_EQ", Comparison::Equal),
     ("SCMP_CMP_NE", Comparison::NotEqual),
     ("SCMP_CMP_LT", Comparison::Less),

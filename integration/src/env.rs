@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Finished, Invocation, Need, Registry, Traces, images, need};
+use crate::{Finished, Invocation, Need, Registry, Traces, bundle, images, need};
 
 /// Tells the environments of one test binary apart.
 static SERIAL: AtomicU32 = AtomicU32::new(0);
@@ -167,6 +167,32 @@ impl TestEnv {
         let mut run = self.command(["run", "--rm", "--network", "none"]);
         run = run.args(flags).arg(self.busybox()).args(command);
         run.run()
+    }
+
+    /// What the probe answers in a container started with these flags.
+    #[track_caller]
+    pub fn probe<S: AsRef<OsStr>>(
+        &self,
+        flags: impl IntoIterator<Item = S>,
+        words: &[&str],
+    ) -> serde_json::Value {
+        self.inside(flags, &[&["probe"], words].concat()).success().json()
+    }
+
+    /// A directory that holds the small image's files, for bundles and `--rootfs`.
+    pub fn rootfs(&self, name: &str) -> PathBuf {
+        let directory = self.path(name);
+        let archive = self.file(&format!("{name}.tar"), images::busybox_archive());
+        fs::create_dir_all(&directory).expect("a directory of ours");
+        let tar = self.other("tar", ["--numeric-owner", "-xpf"]).arg(&archive).arg("-C");
+        tar.arg(&directory).run().success();
+        fs::remove_file(archive).expect("a file of ours");
+        directory
+    }
+
+    /// An OCI bundle of the small image, its configuration changed by the test.
+    pub fn bundle(&self, change: impl FnOnce(&mut serde_json::Value)) -> PathBuf {
+        bundle::make(self, change)
     }
 
     /// A registry of the test's own, without a guard.

@@ -67,6 +67,16 @@ pub fn busybox() -> Image {
     ])
 }
 
+/// The whole small image as one archive.
+pub fn busybox_archive() -> Vec<u8> {
+    let mut entries = busybox_entries();
+    entries.push(Entry::program(
+        "usr/bin/probe",
+        fs::read(built("probe")).expect("the probe is readable"),
+    ));
+    crate::tar::archive(&entries)
+}
+
 /// A plain registry that lives as long as the test binary.
 pub fn registry() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();

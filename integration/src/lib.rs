@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows the crates under test. The program is found as a file and run as a user runs it.
 
+mod bundle;
 mod debootstrap;
 mod digest;
 mod env;
@@ -24,8 +25,8 @@ pub use debootstrap::debian;
 pub use digest::sha256;
 pub use env::{TestEnv, built, program};
 pub use finished::Finished;
-pub use image::{Built, Compression, Flavour, Image, Layer};
-pub use need::Need;
+pub use image::{Built, Compression, Flavour, Image, Layer, gzip};
+pub use need::{Need, announce as skip};
 pub use pty::Terminal;
 pub use registry::{Guard, PASSWORD, Registry, USER};
 pub use spawn::{Invocation, Running};

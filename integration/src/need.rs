@@ -56,7 +56,7 @@ pub(crate) fn find(name: &str) -> Option<std::path::PathBuf> {
 /// Says on the real standard error, past the test harness's capture, that a test did not run.
 ///
 /// `$CRUN_CARGO_SKIPS` names a file that collects the same lines, for the summary of `make test`.
-pub(crate) fn announce(reason: &str) {
+pub fn announce(reason: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let line = format!("SKIPPED {test}: {reason}\n");
     let _ = io::stderr().write_all(line.as_bytes());

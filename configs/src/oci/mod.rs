@@ -7,6 +7,8 @@ mod mounts;
 mod process;
 mod resources;
 mod seccomp;
+mod template;
+pub mod vocabulary;
 mod words;
 mod write;
 
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 use crate::{Cgroup, CgroupDriver, Lowered, Problems, Resources, Spec, check, problems::Findings};
 use document::Document;
 
+pub use template::template;
 pub use write::write;
 
 /// The version of the specification we follow.

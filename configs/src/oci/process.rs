@@ -61,12 +61,16 @@ fn capabilities(sets: document::Capabilities, findings: &mut Findings) -> Capabi
         }
         mask
     };
+    let permitted = mask("permitted", sets.permitted);
+    let inheritable = mask("inheritable", sets.inheritable);
     Capabilities {
         bounding: mask("bounding", sets.bounding),
-        effective: mask("effective", sets.effective),
-        permitted: mask("permitted", sets.permitted),
-        inheritable: mask("inheritable", sets.inheritable),
-        ambient: mask("ambient", sets.ambient),
+        // The kernel refuses more (capabilities(7)), yet runc's own template for long named ambient
+        // capabilities that were not inheritable: less is what everybody means.
+        effective: mask("effective", sets.effective) & permitted,
+        ambient: mask("ambient", sets.ambient) & permitted & inheritable,
+        permitted,
+        inheritable,
     }
 }
 

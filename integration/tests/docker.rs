@@ -1,0 +1,345 @@
+//! The docker-shaped command line: what a person types and gets back.
+
+use std::{fs, time::Duration};
+
+use integration::{TestEnv, images};
+use serde_json::json;
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn a_container_runs_and_its_output_and_status_are_ours() {
+    let Some(env) = TestEnv::root() else { return };
+    env.inside(NOTHING, &["echo", "hello"]).success().stdout("hello\n");
+    env.inside(NOTHING, &["sh", "-c", "echo out; echo err >&2; exit 7"])
+        .code(7)
+        .stdout("out\n")
+        .stderr_has("err");
+}
+
+#[test]
+fn exit_codes_are_dockers() {
+    let Some(env) = TestEnv::root() else { return };
+    env.inside(NOTHING, &["no-such-program"])
+        .code(127)
+        .stderr_has("no-such-program")
+        .one_clear_line();
+    env.inside(NOTHING, &["/bin/no-interpreter"])
+        .code(127)
+        .stderr_has("/bin/missing")
+        .one_clear_line();
+    env.inside(NOTHING, &["/bin/not-executable"]).code(126).one_clear_line();
+    env.inside(NOTHING, &["/bin/garbage"]).code(126).one_clear_line();
+    env.inside(NOTHING, &["/tmp"]).code(126).one_clear_line();
+    env.inside(NOTHING, &["sh", "-c", "kill -9 $$"]).code(137);
+    env.inside(NOTHING, &["sh", "-c", "kill -TERM $$; sleep 1"]).code(143);
+    env.inside(["--no-such-flag"], &["true"]).code(125);
+}
+
+#[test]
+fn scripts_run_through_their_interpreter() {
+    let Some(env) = TestEnv::root() else { return };
+    env.inside(NOTHING, &["script", "a", "b c"]).success().stdout("script ran: a b c\n");
+}
+
+#[test]
+fn standard_input_is_the_programs_with_i() {
+    let Some(env) = TestEnv::root() else { return };
+    let name = env.busybox();
+    let run = |flags: &[&str]| {
+        env.command(["run", "--rm", "--network", "none"])
+            .args(flags)
+            .arg(&name)
+            .arg("cat")
+            .stdin("typed")
+    };
+    run(&["-i"]).run().success().stdout("typed");
+    run(&[]).run().success().stdout("");
+    // A large input and output, both ways at once, to the last byte.
+    let large = vec![b'x'; 3 << 20];
+    let echoed = run(&["-i"]).stdin(large.clone()).run().success();
+    assert_eq!(echoed.stdout.len(), large.len());
+}
+
+#[test]
+fn the_image_decides_what_the_command_line_leaves_open() {
+    let Some(env) = TestEnv::root() else { return };
+    let image = images::busybox()
+        .set("Entrypoint", json!(["echo", "entry"]))
+        .set("Cmd", json!(["default"]))
+        .set("WorkingDir", json!("/usr/bin"))
+        .set("Env", json!(["PATH=/bin:/usr/bin", "COLOUR=blue"]))
+        .build();
+    let name = images::registry().push("docker/entry:1", &image);
+    let run = |flags: &[&str], words: &[&str]| {
+        env.command(["run", "--rm", "--network", "none"]).args(flags).arg(&name).args(words).run()
+    };
+    run(&[], &[]).success().stdout("entry default\n");
+    run(&[], &["given"]).success().stdout("entry given\n");
+    run(&["--entrypoint", "pwd"], &[]).success().stdout("/usr/bin\n");
+    run(&["--entrypoint", "pwd", "-w", "/tmp"], &[]).success().stdout("/tmp\n");
+    run(&["--entrypoint", "printenv"], &["COLOUR"]).success().stdout("blue\n");
+    run(&["--entrypoint", "printenv", "-e", "COLOUR=red"], &["COLOUR"]).success().stdout("red\n");
+    run(&["--entrypoint", ""], &["echo", "only this"]).success().stdout("only this\n");
+}
+
+#[test]
+fn a_working_directory_that_is_missing_is_made() {
+    let Some(env) = TestEnv::root() else { return };
+    env.inside(["-w", "/not/there/yet"], &["pwd"]).success().stdout("/not/there/yet\n");
+    env.inside(["-w", "relative"], &["pwd"]).code(125).one_clear_line();
+}
+
+#[test]
+fn variables_come_from_flags_files_and_the_caller() {
+    let Some(env) = TestEnv::root() else { return };
+    let file = env.file("variables", "# a comment\nFROM_FILE=yes it does\n\nPASSED\nEMPTY=\n");
+    let name = env.busybox();
+    let flags =
+        ["run", "--rm", "--network", "none", "-e", "SET=1", "-e", "PASSED_TOO", "--env-file"];
+    let run = env.command(flags).arg(&file).arg(&name).args(["probe", "env"]);
+    let seen = run.env("PASSED", "p").env("PASSED_TOO", "q").env("NOT", "n").run().success().json();
+    assert_eq!(seen["SET"], json!("1"));
+    assert_eq!(seen["FROM_FILE"], json!("yes it does"));
+    assert_eq!((&seen["PASSED"], &seen["PASSED_TOO"]), (&json!("p"), &json!("q")));
+    assert_eq!((&seen["EMPTY"], &seen["NOT"]), (&json!(""), &json!(null)));
+    env.inside(["-e", "=broken"], &["true"]).code(125).one_clear_line();
+    env.inside(["--env-file", "/no/such/file"], &["true"]).code(125).stderr_has("/no/such/file");
+}
+
+#[test]
+fn containers_are_listed_shown_and_removed() {
+    let Some(env) = TestEnv::root() else { return };
+    let (name, image) = (env.name("listed"), env.pulled_busybox());
+    env.run([
+        "run",
+        "--network",
+        "none",
+        "--name",
+        &name,
+        "--label",
+        "colour=blue",
+        &image,
+        "sh",
+        "-c",
+        "exit 3",
+    ])
+    .code(3);
+    env.run(["ps"]).success().stdout_lacks(&name);
+    env.run(["ps", "-a"]).success().stdout_has(&name).stdout_has("Exited (3)");
+    let ids = env.run(["ps", "-aq", "--no-trunc"]).success().word();
+    assert_eq!(ids.len(), 64, "{ids}");
+    env.run(["ps", "-a", "--format", "{{.Names}} {{.Image}}"])
+        .success()
+        .stdout(&format!("{name} {image}\n"));
+    let listed = env.run(["ps", "-a", "--format", "json"]).success().text();
+    assert!(serde_json::from_str::<serde_json::Value>(listed.lines().next().unwrap()).is_ok());
+    let shown = env.run(["inspect", &name]).success().json();
+    assert!(shown[0]["Config"]["Labels"]["colour"] == json!("blue"), "{shown}");
+    env.run(["rm", &ids[..12]]).success();
+    env.run(["ps", "-aq"]).success().stdout("");
+    env.run(["rm", &name]).failure().stderr_has(&name).one_clear_line();
+}
+
+#[test]
+fn two_containers_cannot_have_one_name() {
+    let Some(env) = TestEnv::root() else { return };
+    let (name, image) = (env.name("twice"), env.pulled_busybox());
+    env.run(["run", "--network", "none", "--name", &name, &image, "true"]).success();
+    env.run(["run", "--network", "none", "--name", &name, &image, "true"])
+        .code(125)
+        .stderr_has(&name)
+        .one_clear_line();
+    env.run(["rm", &name]).success();
+}
+
+#[test]
+fn a_name_is_not_a_path() {
+    let Some(env) = TestEnv::root() else { return };
+    for name in ["../up", "/absolute", ".hidden", "", "a/b", "new\nline", &"n".repeat(300)] {
+        env.inside(["--name", name], &["true"]).code(125).stdout("");
+    }
+}
+
+#[test]
+fn changes_are_kept_with_a_container_and_shown() {
+    let Some(env) = TestEnv::root() else { return };
+    let (name, image) = (env.name("changes"), env.pulled_busybox());
+    let command = "echo new >/new; echo more >>/etc/passwd; rm /etc/group; mkdir -p /a/b";
+    env.run(["run", "--network", "none", "--name", &name, &image, "sh", "-c", command]).success();
+    let changes = env.run(["diff", &name]).success().text();
+    for line in ["A /new", "C /etc", "C /etc/passwd", "D /etc/group", "A /a", "A /a/b"] {
+        assert!(changes.lines().any(|found| found == line), "no {line:?} in\n{changes}");
+    }
+    // The mount points that every container gets are no changes of its own.
+    assert!(!changes.contains("resolv.conf") && !changes.contains("/dev"), "{changes}");
+    env.run(["rm", &name]).success();
+    env.run(["run", "--rm", "--network", "none", &image, "test", "-e", "/new"]).code(1);
+}
+
+#[test]
+fn exec_enters_a_running_container() {
+    let Some(env) = TestEnv::root() else { return };
+    let (name, image) = (env.name("entered"), env.pulled_busybox());
+    let flags = ["run", "--rm", "--network", "none", "--name", &name, "-e", "A=1", &image];
+    let running = env.command(flags).args(["sleep", "60"]).start();
+    env.eventually("the container runs", || env.run(["exec", &name, "true"]).status.success());
+    env.run(["exec", &name, "sh", "-c", "ps | grep -c '[s]leep 60'"]).success().stdout("1\n");
+    env.run(["exec", "-e", "B=2", "-w", "/tmp", &name, "sh", "-c", "echo $A $B $PWD"])
+        .success()
+        .stdout("1 2 /tmp\n");
+    env.command(["exec", "-i", &name, "cat"]).stdin("typed").run().success().stdout("typed");
+    env.run(["exec", &name, "sh", "-c", "exit 9"]).code(9);
+    env.run(["exec", &name, "no-such-program"]).code(127);
+    env.run(["exec", "nobody-of-that-name", "true"]).failure().stderr_has("nobody-of-that-name");
+    env.run(["rm", "-f", &name]).success();
+    running.finish().code(137);
+}
+
+/// S3: what `exec` starts is confined exactly as the first process is.
+#[test]
+fn exec_is_confined_like_the_first_process() {
+    let Some(env) = TestEnv::root() else { return };
+    let (name, image) = (env.name("confined"), env.pulled_busybox());
+    let flags = ["run", "-i", "--rm", "--network", "none", "--name", &name, &image];
+    let first = env.command(flags).args(["sh", "-c", "probe all; sleep 60"]).stdin("").start();
+    env.eventually("the container runs", || env.run(["exec", &name, "true"]).status.success());
+    let second = env.run(["exec", &name, "probe", "all"]).success().json();
+    env.run(["rm", "-f", &name]).success();
+    let text = first.finish().text();
+    let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    for key in [
+        "CapEff",
+        "CapPrm",
+        "CapInh",
+        "CapBnd",
+        "CapAmb",
+        "Seccomp",
+        "NoNewPrivs",
+        "SigBlk",
+        "SigIgn",
+    ] {
+        assert_eq!(first["status"][key], second["status"][key], "{key}");
+    }
+    for key in ["namespaces", "cgroup", "limits", "mounts"] {
+        assert_eq!(first[key], second[key], "{key}");
+    }
+    assert_eq!(second["fds"].as_object().unwrap().len(), 3, "{}", second["fds"]);
+}
+
+#[test]
+fn a_cidfile_gets_the_id_and_is_never_overwritten() {
+    let Some(env) = TestEnv::root() else { return };
+    let file = env.path("cid");
+    env.inside(["--cidfile", file.to_str().unwrap()], &["true"]).success();
+    assert_eq!(fs::read_to_string(&file).unwrap().trim().len(), 64);
+    env.inside(["--cidfile", file.to_str().unwrap()], &["true"]).code(125).one_clear_line();
+    env.run(["ps", "-aq"]).success().stdout("");
+}
+
+#[test]
+fn init_reaps_orphans_and_passes_signals_on() {
+    let Some(env) = TestEnv::root() else { return };
+    let seen = env.probe(["--init"], &["ids"]);
+    assert_eq!(seen["ppid"], json!(1));
+    assert_ne!(seen["pid"], json!(1));
+    let command = "(sleep 0.1 &) ; sleep 0.4; ps | grep -c '[Z] '";
+    env.inside(["--init"], &["sh", "-c", command]).code(1).stdout("0\n");
+    env.inside(["--init"], &["sh", "-c", "exit 5"]).code(5);
+}
+
+#[test]
+fn what_is_not_done_yet_is_refused_and_not_ignored() {
+    let Some(env) = TestEnv::root() else { return };
+    for flags in [vec!["-d"], vec!["-p", "8080:80"], vec!["--network", "some-network"]] {
+        env.inside(flags, &["true"]).code(125).one_clear_line();
+    }
+}
+
+#[test]
+fn annotations_and_kernel_settings_are_set() {
+    let Some(env) = TestEnv::root() else { return };
+    env.inside(["--sysctl", "net.ipv4.ip_forward=1"], &["cat", "/proc/sys/net/ipv4/ip_forward"])
+        .success()
+        .stdout("1\n");
+    // D-32: only what the container's own namespaces hold.
+    env.inside(["--sysctl", "kernel.panic=5"], &["true"])
+        .code(125)
+        .stderr_has("kernel.panic")
+        .one_clear_line();
+    env.inside(["--sysctl", "kernel/../vm/swappiness=5"], &["true"]).code(125).one_clear_line();
+    env.inside(["--annotation", "org.example.a=b"], &["true"]).success();
+}
+
+#[test]
+fn the_program_describes_itself() {
+    let env = TestEnv::new();
+    env.run(["version"]).success().stdout_has(env!("CARGO_PKG_VERSION"));
+    env.run(["--version"]).success().stdout_has(env!("CARGO_PKG_VERSION"));
+    env.run(["info"]).success().stdout_has("overlay");
+    env.run(["--help"]).success().stdout_has("run").stdout_has("pull");
+    env.run(["run", "--help"]).success().stdout_has("--cap-add").stdout_has("--network");
+    for shell in ["bash", "zsh", "fish"] {
+        env.run(["completion", shell]).success().stdout_has("crun-cargo");
+    }
+    env.run(["man"]).success().stdout_has(".TH");
+    env.run(["no-such-command"]).failure().stderr_has("no-such-command");
+}
+
+#[test]
+fn directories_come_from_the_environment_too() {
+    let Some(env) = TestEnv::root() else { return };
+    let name = env.busybox();
+    let mut command = env.bare();
+    command.env("CRUN_CARGO_ROOT", env.store()).env("CRUN_CARGO_RUNROOT", env.runroot());
+    command.args(["run", "--rm", "--network", "none", &name, "echo", "here"]);
+    integration::Invocation::new(command).run().success().stdout("here\n");
+    assert!(fs::read_dir(env.store()).unwrap().count() > 0);
+    env.run(["images", "-q"]).success().stdout_has("");
+}
+
+#[test]
+fn logs_go_where_they_are_sent() {
+    let Some(env) = TestEnv::root() else { return };
+    let (image, log) = (env.pulled_busybox(), env.path("log"));
+    let run = env.command(["--debug", "--log-format", "json", "--log"]).arg(&log);
+    run.args(["run", "--rm", "--network", "none", &image, "true"]).run().success();
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.lines().count() > 0);
+    for line in text.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    }
+}
+
+#[test]
+fn running_needs_no_network_when_the_image_is_there() {
+    let Some(env) = TestEnv::root() else { return };
+    let registry = env.registry();
+    let image = registry.push("gone:1", &images::busybox().build());
+    env.run(["pull", "-q", &image]).success();
+    drop(registry);
+    env.run(["run", "--rm", "--network", "none", &image, "echo", "still"])
+        .success()
+        .stdout("still\n");
+    env.run(["run", "--rm", "--network", "none", "--pull", "always", &image, "true"]).code(125);
+    env.run(["run", "--rm", "--network", "none", "--pull", "never", "never/pulled", "true"])
+        .code(125)
+        .stderr_has("never/pulled")
+        .one_clear_line();
+}
+
+#[test]
+fn many_containers_run_at_once() {
+    let Some(env) = TestEnv::root() else { return };
+    let image = env.pulled_busybox();
+    let all: Vec<_> = (0..8)
+        .map(|number: u32| {
+            let word = number.to_string();
+            let run = ["run", "--rm", "--network", "none", &image, "echo", &word];
+            (word.clone(), env.command(run).limit(Duration::from_secs(120)).start())
+        })
+        .collect();
+    for (word, running) in all {
+        running.finish().success().stdout(&format!("{word}\n"));
+    }
+}

@@ -1,0 +1,139 @@
+//! `run -it` at a terminal, as a person meets it.
+
+use std::process::Command;
+
+use nix::sys::signal::{Signal, kill};
+
+use integration::{Terminal, TestEnv};
+
+fn run(env: &TestEnv, flags: &[&str], words: &[&str]) -> Command {
+    let image = env.pulled_busybox();
+    let mut command = env.bare();
+    command.arg("--root").arg(env.store()).arg("--runroot").arg(env.runroot());
+    command.args(["run", "--rm", "--network", "none"]).args(flags).arg(image).args(words);
+    command
+}
+
+#[test]
+fn a_shell_talks() {
+    let Some(env) = TestEnv::root() else { return };
+    let mut terminal = Terminal::start(&run(&env, &["-it"], &["sh"]));
+    terminal.expect("# ");
+    terminal.send("echo $((6 * 7)); tty\r");
+    terminal.expect("42");
+    terminal.expect("/dev/pts/0");
+    terminal.send("exit 3\r");
+    assert_eq!(terminal.end().code(), Some(3));
+    assert!(terminal.is_cooked());
+}
+
+#[test]
+fn the_window_has_its_size_and_changes_it() {
+    let Some(env) = TestEnv::root() else { return };
+    let mut terminal = Terminal::start(&run(&env, &["-it"], &["sh"]));
+    terminal.expect("# ");
+    terminal.send("stty size\r");
+    terminal.expect("24 80");
+    terminal.send("trap 'echo resized' WINCH\r");
+    terminal.resize(50, 132);
+    terminal.send("sleep 0.2; stty size\r");
+    terminal.expect("50 132");
+    terminal.send("exit\r");
+    terminal.end();
+}
+
+#[test]
+fn control_c_interrupts_the_program_and_not_us() {
+    let Some(env) = TestEnv::root() else { return };
+    let mut terminal = Terminal::start(&run(&env, &["-it"], &["sh"]));
+    terminal.expect("# ");
+    terminal.send("sleep 100\r");
+    terminal.expect("sleep 100");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    terminal.send("\x03");
+    terminal.expect("# ");
+    terminal.send("echo still $((40 + 2)) here\r");
+    terminal.expect("still 42 here");
+    terminal.send("\x04");
+    terminal.end();
+    assert!(terminal.is_cooked());
+}
+
+#[test]
+fn job_control_works_inside() {
+    let Some(env) = TestEnv::root() else { return };
+    let mut terminal = Terminal::start(&run(&env, &["-it"], &["sh"]));
+    terminal.expect("# ");
+    terminal.send("sleep 50\r");
+    terminal.expect("sleep 50");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    terminal.send("\x1a");
+    terminal.expect("Stopped");
+    terminal.send("jobs; kill %1; exit 0\r");
+    terminal.end();
+}
+
+#[test]
+fn the_terminal_is_raw_meanwhile_and_restored_however_we_end() {
+    let Some(env) = TestEnv::root() else { return };
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
+        let mut terminal =
+            Terminal::start(&run(&env, &["-it", "--init"], &["sh", "-c", "echo up; sleep 100"]));
+        terminal.expect("up");
+        assert!(!terminal.is_cooked(), "keys must reach the container");
+        kill(terminal.pid(), signal).unwrap();
+        terminal.end();
+        assert!(terminal.is_cooked(), "{signal} left the terminal raw");
+    }
+    env.eventually("nothing is left", || env.traces().processes.is_empty());
+}
+
+#[test]
+fn output_before_the_end_is_not_lost() {
+    let Some(env) = TestEnv::root() else { return };
+    let mut terminal = Terminal::start(&run(&env, &["-t"], &["seq", "1", "20000"]));
+    terminal.expect("20000");
+    assert_eq!(terminal.end().code(), Some(0));
+}
+
+#[test]
+fn the_containers_terminal_is_not_ours() {
+    let Some(env) = TestEnv::root() else { return };
+    // CVE-2017-5226: TIOCSTI into a shared terminal types on the host.
+    let mut terminal = Terminal::start(&run(&env, &["-it"], &["sh"]));
+    terminal.expect("# ");
+    terminal
+        .send("ls -l /proc/self/fd/0 | sed 's/.*-> //'; ls /dev/pts; stat -c %t:%T /dev/console\r");
+    terminal.expect("/dev/pts/0");
+    terminal.expect("88:0");
+    terminal.send("exit\r");
+    terminal.end();
+}
+
+#[test]
+fn a_terminal_is_refused_where_there_is_none() {
+    let Some(env) = TestEnv::root() else { return };
+    env.inside(["-it"], &["true"]).code(125).stderr_has("terminal").one_clear_line();
+}
+
+#[test]
+fn exec_has_a_terminal_too() {
+    let Some(env) = TestEnv::root() else { return };
+    let (name, image) = (env.name("term"), env.pulled_busybox());
+    let flags = ["run", "--rm", "--network", "none", "--name", &name, &image, "sleep", "60"];
+    let running = env.command(flags).start();
+    env.eventually("the container runs", || env.run(["exec", &name, "true"]).status.success());
+    let mut command = env.bare();
+    command.arg("--root").arg(env.store()).arg("--runroot").arg(env.runroot());
+    command.args(["exec", "-it", &name, "sh"]);
+    let mut terminal = Terminal::start(&command);
+    terminal.expect("# ");
+    terminal.send("stty size; tty\r");
+    terminal.expect("24 80");
+    terminal.expect("/dev/pts/");
+    terminal.send("exit 2\r");
+    assert_eq!(terminal.end().code(), Some(2));
+    assert!(terminal.is_cooked());
+    env.run(["rm", "-f", &name]).success();
+    running.finish();
+}
