@@ -141,9 +141,22 @@ impl TestEnv {
         &self,
         arguments: impl IntoIterator<Item = S>,
     ) -> Invocation {
-        let mut command = self.bare();
-        command.arg("oci").arg("--root").arg(self.runroot()).args(arguments);
+        let mut command = Command::new(runtime()[0].clone());
+        self.clean(&mut command);
+        command.args(&runtime()[1..]).arg("--root").arg(self.runroot()).args(arguments);
         Invocation::new(command)
+    }
+
+    /// The OCI personality with its streams at `/dev/null`, as for `create`: a container keeps the
+    /// streams of its creator, so they must not be pipes that the test reads to their end.
+    pub fn oci_detached<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+        output: &Path,
+    ) -> Finished {
+        let script = format!("exec \"$@\" >>{} 2>&1 </dev/null", output.display());
+        let run = self.other("sh", ["-c", &script, "sh"]).args(runtime()).arg("--root");
+        run.arg(self.runroot()).args(arguments).run()
     }
 
     /// A small image with busybox and the probe, served by this test binary's shared registry.
@@ -240,6 +253,14 @@ pub fn program() -> PathBuf {
     match std::env::var_os("CRUN_CARGO") {
         Some(path) => path.into(),
         None => built("crun-cargo"),
+    }
+}
+
+/// The OCI runtime under test: ours, or another one named by `$RUNTIME` to test the tests with.
+pub fn runtime() -> Vec<std::ffi::OsString> {
+    match std::env::var_os("RUNTIME") {
+        Some(name) => vec![name],
+        None => vec![program().into(), "oci".into()],
     }
 }
 

@@ -23,7 +23,7 @@ pub mod tree;
 
 pub use debootstrap::debian;
 pub use digest::sha256;
-pub use env::{TestEnv, built, program};
+pub use env::{TestEnv, built, program, runtime};
 pub use finished::Finished;
 pub use image::{Built, Compression, Flavour, Image, Layer, gzip};
 pub use need::{Need, announce as skip};

@@ -1,6 +1,6 @@
 //! The OCI runtime command line: what engines do with a runtime, by hand.
 
-use std::{fs, io::Read, os::unix::net::UnixListener};
+use std::{fs, io::Read, os::unix::net::UnixListener, path::Path};
 
 use integration::{Need, TestEnv};
 use serde_json::{Value, json};
@@ -35,21 +35,9 @@ fn a_life_in_single_steps() {
     let bundle = env.bundle(|config| words(config, &["sh", "-c", "echo started; sleep 60"]));
     let (bundle, id) = (bundle.to_str().unwrap(), env.name("life"));
     let output = env.file("output", "");
-    let create = env.oci_command(["create", "--bundle", bundle, "--pid-file"]);
-    let create = create.arg(env.path("pid")).arg(&id).with(|command| {
-        // The container keeps its creator's streams, so they must not be the test's pipes.
-        command.stdin(std::process::Stdio::null());
-    });
-    let script = format!("exec \"$@\" >{} 2>&1", output.display());
-    drop(create);
-    let mut shell = env.other("sh", ["-c", &script, "sh"]);
-    shell = shell.arg(integration::program()).args(["oci", "--root"]).arg(env.runroot());
-    shell
-        .args(["create", "--bundle", bundle, "--pid-file"])
-        .arg(env.path("pid"))
-        .arg(&id)
-        .run()
-        .success();
+    let pid_file = env.path("pid");
+    let create = ["create", "--bundle", bundle, "--pid-file", pid_file.to_str().unwrap(), &id];
+    env.oci_detached(create, &output).success();
 
     let state = env.oci(["state", &id]).success().json();
     assert_eq!(state["status"], json!("created"));
@@ -89,10 +77,7 @@ fn force_removes_whatever_there_is() {
     let Some(env) = TestEnv::root() else { return };
     let bundle = env.bundle(|config| words(config, &["sleep", "60"]));
     let (bundle, id) = (bundle.to_str().unwrap(), env.name("force"));
-    let script = "exec \"$@\" >/dev/null 2>&1";
-    let create = env.other("sh", ["-c", script, "sh"]).arg(integration::program());
-    let create = create.args(["oci", "--root"]).arg(env.runroot());
-    create.args(["create", "--bundle", bundle, &id]).run().success();
+    env.oci_detached(["create", "--bundle", bundle, &id], Path::new("/dev/null")).success();
     env.oci(["delete", "--force", &id]).success();
     env.traces().nothing_lives();
     // docker's contract: forcing what is not there is no failure.
@@ -129,16 +114,9 @@ fn exec_takes_a_process_document_and_flags() {
         "id -u; pwd; echo $A",
     ];
     env.oci(flags).success().stdout("7\n/bin\n1\n");
-    let exec =
-        ["exec", "--detach", "--pid-file", env.path("pid").to_str().unwrap(), &id, "sleep", "50"]
-            .map(str::to_owned);
-    env.other("sh", ["-c", "exec \"$@\" >/dev/null 2>&1", "sh"])
-        .arg(integration::program())
-        .args(["oci", "--root"])
-        .arg(env.runroot())
-        .args(exec)
-        .run()
-        .success();
+    let pid_file = env.path("pid");
+    let exec = ["exec", "--detach", "--pid-file", pid_file.to_str().unwrap(), &id, "sleep", "50"];
+    env.oci_detached(exec, Path::new("/dev/null")).success();
     let pid = fs::read_to_string(env.path("pid")).unwrap();
     assert!(
         fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap().starts_with("sleep")
@@ -218,20 +196,15 @@ fn a_console_socket_receives_the_terminal() {
 
 /// The descriptor in one SCM_RIGHTS message.
 fn received(stream: &std::os::unix::net::UnixStream) -> fs::File {
-    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-    use std::os::fd::AsRawFd;
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let mut text = [0; 4096];
-    let mut parts = [std::io::IoSliceMut::new(&mut text)];
-    let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
-    let message =
-        recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty()).unwrap();
-    for control in message.cmsgs().unwrap() {
-        if let ControlMessageOwned::ScmRights(fds) = control {
-            // Reopened by name: owning a received number takes code this crate forbids.
-            let name = format!("/proc/self/fd/{}", fds[0]);
-            let file = fs::OpenOptions::new().read(true).write(true).open(name);
-            let _ = nix::unistd::close(fds[0]);
-            return file.unwrap();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let parts = &mut [std::io::IoSliceMut::new(&mut text)];
+    recvmsg(stream, parts, &mut control, RecvFlags::empty()).unwrap();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut descriptors) = message {
+            return descriptors.next().unwrap().into();
         }
     }
     panic!("no descriptor came");
@@ -414,8 +387,8 @@ fn preserved_descriptors_and_no_others_go_in() {
     let bundle = env.bundle(|config| words(config, &["probe", "fds"]));
     let run = |flags: &str| {
         let script = format!(
-            "exec 3</etc/hostname 4</etc/hostname 9</etc/hostname; exec {} oci --root {} run {flags} --bundle {} {}",
-            integration::program().display(),
+            "exec 3</etc/hostname 4</etc/hostname 9</etc/hostname; exec {} --root {} run {flags} --bundle {} {}",
+            integration::runtime().join(" ".as_ref()).display(),
             env.runroot().display(),
             bundle.display(),
             env.name("fds"),

@@ -26,7 +26,9 @@ fn examples() -> Vec<(String, String)> {
 
 #[test]
 fn every_example_works() {
-    let Some(env) = TestEnv::with(&[Need::Root, Need::Program("script", "bsdutils")]) else { return };
+    let Some(env) = TestEnv::with(&[Need::Root, Need::Program("script", "bsdutils")]) else {
+        return;
+    };
     let mut image = images::busybox();
     // The examples say bash; the small image has another shell.
     image.layers.push(Layer::of(&[Entry::program("bin/bash", "#!/bin/sh\nexec /bin/sh \"$@\"\n")]));
