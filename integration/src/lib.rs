@@ -4,6 +4,7 @@
 //! Nothing here knows the crates under test. The program is found as a file and run as a user runs it.
 
 mod bundle;
+mod daemons;
 mod debootstrap;
 mod digest;
 mod env;
@@ -21,6 +22,7 @@ pub mod torture;
 mod traces;
 pub mod tree;
 
+pub use daemons::Daemon;
 pub use debootstrap::debian;
 pub use digest::sha256;
 pub use env::{TestEnv, built, program, runtime};

@@ -4,7 +4,6 @@
 //! machine whose speed drifts from favouring anybody. Figures are medians; ratios compare medians of the
 //! same run. A rival that is not installed, or does not work here, is left out by name, with the reason.
 
-mod daemons;
 mod groups;
 mod measure;
 mod peers;

@@ -6,9 +6,9 @@ use std::{
     process::Command,
 };
 
-use integration::{Compression, Guard, Image, Layer, Registry, debian, images, program};
+use integration::{Compression, Daemon, Guard, Image, Layer, Registry, debian, images, program};
 
-use crate::{daemons::Daemon, measure::shell, peers};
+use crate::{measure::shell, peers};
 
 /// Everything in one temporary directory, removed at the end.
 pub(crate) struct Stage {
@@ -110,17 +110,21 @@ impl Stage {
 
     pub(crate) fn containerd(&self) -> Option<(Daemon, Vec<String>)> {
         let ctr = peers::named("ctr")?;
-        let daemon = Daemon::containerd(self.directory.path())?;
+        let daemon = started("containerd", Daemon::containerd(self.directory.path()))?;
         let address = daemon.socket.display().to_string();
         Some((daemon, vec![ctr, "-a".into(), address, "-n".into(), "bench".into()]))
     }
 
     pub(crate) fn docker(&self) -> Option<(Daemon, Vec<String>)> {
         let docker = peers::named("docker")?;
-        let daemon = Daemon::dockerd(self.directory.path())?;
+        let daemon = started("dockerd", Daemon::dockerd(self.directory.path(), &[]))?;
         let host = format!("unix://{}", daemon.socket.display());
         Some((daemon, vec![docker, "-H".into(), host]))
     }
+}
+
+fn started(name: &str, daemon: Result<Daemon, String>) -> Option<Daemon> {
+    daemon.map_err(|reason| println!("left out: {name}: {reason}")).ok()
 }
 
 /// Limits that any root may set.

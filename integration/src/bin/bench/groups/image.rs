@@ -65,7 +65,7 @@ fn floor_root(stage: &Stage) -> Result<String, String> {
 }
 
 /// Every tool that can pull `image`, each with its store emptied before every run.
-fn pullers(stage: &Stage, image: &str) -> (Vec<Candidate>, Vec<crate::daemons::Daemon>) {
+fn pullers(stage: &Stage, image: &str) -> (Vec<Candidate>, Vec<integration::Daemon>) {
     let store = stage.text("empty");
     let ours = stage.ours("empty");
     let wipe = format!("rm -rf {store} {store}-run");
