@@ -4,9 +4,12 @@
 //! per filter, has neither NOTIFY nor several architectures in a program, and tests numbers one after
 //! the other. The last costs start time: when a filter is installed the kernel runs it for every system
 //! call number of each architecture (`seccomp_cache_prepare`, Linux 5.11), so that later calls need not.
-//! A list of 350 names means some 160,000 steps there, a binary search over ranges 10,000; `Measured`
-//! below has the figures. Stacking one seccompiler program per action would cost each of them again.
+//! A list of 350 names means some 160,000 steps there, a binary search over ranges 10,000. Stacking a
+//! seccompiler program per action would cost each of them again.
 //!
+//! Measured on a small virtual machine, Linux 6.18, installing the default profile, median of 500:
+//! seccompiler's list for x86_64 alone (1642 instructions) 611 µs, this tree for x86_64 alone (228
+//! instructions) 48 µs, for x86_64 and i386 (565 instructions) 105 µs.
 //!
 //! build.rs includes this file, so it depends on nothing else of the crate but `calls`.
 
