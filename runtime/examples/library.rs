@@ -6,9 +6,7 @@
 
 use std::{env, error::Error, path::PathBuf, process::ExitCode};
 
-use configs::{
-    AttrFlags, Filesystem, Mount, MountSource, Namespace, NamespaceKind, Process, Spec,
-};
+use configs::{AttrFlags, Filesystem, Mount, MountSource, Namespace, NamespaceKind, Process, Spec};
 use runtime::{Containers, bootstrap, foreground};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {

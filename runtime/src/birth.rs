@@ -13,8 +13,8 @@ use crate::{
     Error, Result, Running, Stdio,
     channel::{self, ChildEnd, FromChild, FromParent, ParentEnd},
     error::OrFail,
-    procfs::Procfs,
     process::send_signal,
+    procfs::Procfs,
     steps::namespaces::Join,
 };
 

@@ -43,7 +43,9 @@ pub(crate) enum FromChild {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FromParent {
     /// Which signals the child has inherited as ignored: the parent has the time to find out.
-    Go { ignored_signals: u64 },
+    Go {
+        ignored_signals: u64,
+    },
     HooksDone,
 }
 

@@ -20,10 +20,8 @@ pub(crate) fn write(procfs: &Procfs, pid: i32, maps: &IdMaps) -> Result<()> {
 }
 
 fn write_one(procfs: &Procfs, pid: i32, file: &str, helper: &str, maps: &[IdMap]) -> Result<()> {
-    let text: String = maps
-        .iter()
-        .map(|map| format!("{} {} {}\n", map.container, map.host, map.size))
-        .collect();
+    let text: String =
+        maps.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect();
     match procfs.write(&format!("{pid}/{file}"), &text) {
         Err(error) if error.errno() == Some(nix::errno::Errno::EPERM) => {
             with_helper(helper, pid, maps).map_err(|reason| Error::Hook {
@@ -59,7 +57,9 @@ pub(crate) fn check(maps: &[IdMap]) -> Result<()> {
             return Err(invalid(map, "is empty or too large"));
         }
         for other in maps.iter().skip(index + 1) {
-            let apart = |a: u32, b: u32| end(a, map.size) <= u64::from(b) || end(b, other.size) <= u64::from(a);
+            let apart = |a: u32, b: u32| {
+                end(a, map.size) <= u64::from(b) || end(b, other.size) <= u64::from(a)
+            };
             if !apart(map.container, other.container) || !apart(map.host, other.host) {
                 return Err(invalid(other, "overlaps another"));
             }
@@ -80,7 +80,11 @@ mod tests {
     fn check_maps(maps: &[(u32, u32, u32)], valid: bool) {
         let maps: Vec<IdMap> = maps
             .iter()
-            .map(|(container, host, size)| IdMap { container: *container, host: *host, size: *size })
+            .map(|(container, host, size)| IdMap {
+                container: *container,
+                host: *host,
+                size: *size,
+            })
             .collect();
         assert_eq!(check(&maps).is_ok(), valid, "{maps:?}");
     }

@@ -345,8 +345,7 @@ impl StateDir {
 }
 
 /// Everything a state directory can hold.
-const FILES: [&str; 6] =
-    ["state.json", INIT, "spec.json", "spec.json.new", "state.json.new", GATE];
+const FILES: [&str; 6] = ["state.json", INIT, "spec.json", "spec.json.new", "state.json.new", GATE];
 
 /// Opens the directory all states are in, made private (D-14) when missing.
 pub(crate) fn open_root(root: &Path) -> Result<OwnedFd> {

@@ -28,8 +28,10 @@ const NO_ID: u32 = u32::MAX;
 
 /// Resolves a user in the container's files, reading only those that are needed.
 pub(crate) fn resolve(root: &Root, user: &User, needs_home: bool) -> Result<Identity> {
-    let needs_entry =
-        needs_home || user.gid.is_none() || matches!(user.uid, UserId::Name(_)) || user.groups.from_files;
+    let needs_entry = needs_home
+        || user.gid.is_none()
+        || matches!(user.uid, UserId::Name(_))
+        || user.groups.from_files;
     let passwd = if needs_entry { read(root, PASSWD)? } else { String::new() };
     let entry = find_user(&passwd, &user.uid);
     let uid = match (&user.uid, &entry) {
@@ -185,7 +187,8 @@ mod tests {
             let passwd = "root:x:0:0::/root:/bin/sh\n#no:x:1:1::/:\nweb:x:33:34::/var/www:/bin/sh\n\
                           odd:x:+5:5::/:\nlast:x:4294967295:0::/:\nempty:x:7:7:::\n";
             fs::write(path.join("etc/passwd"), passwd).unwrap();
-            fs::write(path.join("etc/group"), "www:x:34:\nadm:x:4:web,root\nlog:x:5:web\n").unwrap();
+            fs::write(path.join("etc/group"), "www:x:34:\nadm:x:4:web,root\nlog:x:5:web\n")
+                .unwrap();
             Self(path)
         }
     }

@@ -10,8 +10,10 @@ mod create;
 mod devices;
 mod file;
 mod layout;
+mod oom;
 mod place;
 mod remove;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -23,11 +25,16 @@ use std::{
 };
 
 use configs::Resources;
+pub use oom::{OomEvent, OomWatch};
 pub use place::Place;
 pub(crate) use place::random;
 use rustix::{
     fs::{Mode, OFlags},
     process::Pid,
+};
+pub use statistics::{
+    BlockIoCount, BlockIoStatistics, CpuStatistics, MemoryStatistics, PidsStatistics, Pressure,
+    Stall, Statistics, Usage,
 };
 
 use crate::{Result, error::OrFail};
@@ -124,6 +131,16 @@ impl Cgroup {
     /// Every process in the cgroup and below.
     pub fn processes(&self) -> Result<Vec<Pid>> {
         control::processes(&self.place)
+    }
+
+    /// What has been used so far.
+    pub fn statistics(&self) -> Result<Statistics> {
+        statistics::statistics(&self.place)
+    }
+
+    /// Watches for the OOM killer.
+    pub fn watch_oom(&self) -> Result<OomWatch> {
+        OomWatch::new(&self.place)
     }
 
     /// Removes the directories, those below them first, waiting for processes that are dying. What is

@@ -6,8 +6,9 @@
 )]
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use configs::{Cpu, DeviceKind, DeviceRule, HugepageLimit, Memory};
@@ -51,12 +52,14 @@ fn inhabited(name: &str) -> Option<Inhabited> {
     let cgroup = Cgroup::create(place(&name)).unwrap();
     // Starts another program once it is in, so that memory is charged.
     let mut child = Command::new("sh")
-        .args(["-c", "read go; sleep 1000; true"])
+        .args(["-c", "read go; /bin/true; echo in; sleep 1000; true"])
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     cgroup.add(pid(&child)).unwrap();
     child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
     Some(Inhabited { cgroup, child })
 }
 
@@ -240,4 +243,43 @@ fn a_limit_below_what_is_in_use_is_refused_when_asked_to() {
     assert!(v1::refuse_below_usage(mount, file, 1).is_err());
     assert!(v1::refuse_below_usage(mount, file, i64::MAX).is_ok());
     assert!(v1::refuse_below_usage(mount, file, -1).is_ok());
+}
+
+#[test]
+fn use_is_counted() {
+    let Some(this) = inhabited("statistics") else { return };
+    this.cgroup.apply(&Resources { pids: Some(9), ..Resources::default() }).unwrap();
+    let statistics = this.cgroup.statistics().unwrap();
+    assert!(statistics.cpu.total > 0, "{:?}", statistics.cpu);
+    assert!((1..=3).contains(&statistics.pids.current), "{:?}", statistics.pids);
+    assert_eq!(statistics.pids.limit, 9);
+    assert!(statistics.memory.usage.current > 0, "{:?}", statistics.memory);
+    assert!(statistics.memory.without_inactive_files() <= statistics.memory.usage.current);
+    assert!(!statistics.memory.raw.is_empty());
+}
+
+#[test]
+fn the_oom_killer_is_heard_and_so_is_the_end() {
+    let Some(mut this) = inhabited("oom") else { return };
+    let memory = Memory { limit: Some(8 << 20), swap: Some(8 << 20), ..Memory::default() };
+    this.cgroup.apply(&Resources { memory, ..Resources::default() }).unwrap();
+    let mut watch = this.cgroup.watch_oom().unwrap();
+    assert_eq!(watch.next(Duration::from_millis(1)).unwrap(), OomEvent::Nothing);
+
+    let mut eater = Command::new("sh")
+        .args(["-c", "read go; exec head -c 64m /dev/zero | tail"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    this.cgroup.add(pid(&eater)).unwrap();
+    eater.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    assert_eq!(watch.next(Duration::from_secs(10)).unwrap(), OomEvent::OutOfMemory);
+    eater.wait().unwrap();
+
+    this.cgroup.kill().unwrap();
+    this.child.wait().unwrap();
+    this.cgroup.remove().unwrap();
+    assert_eq!(watch.next(Duration::from_secs(10)).unwrap(), OomEvent::Ended);
 }

@@ -21,7 +21,8 @@ const DIRECTORY: OFlags =
 /// Copies directories, files and links, with their owners and modes. By descriptor throughout: neither
 /// side is looked at by a name that could lead elsewhere.
 pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
-    let from = openat(from, ".", DIRECTORY, Mode::empty()).or_fail(|| "open what is to be copied")?;
+    let from =
+        openat(from, ".", DIRECTORY, Mode::empty()).or_fail(|| "open what is to be copied")?;
     let to = openat(to, ".", DIRECTORY, Mode::empty()).or_fail(|| "open the tmpfs")?;
     let mut left = vec![(from, to, 0)];
     while let Some((from, to, depth)) = left.pop() {

@@ -44,7 +44,11 @@ fn make_one(
         Some((known, directory)) if known == parent => directory,
         other => &other.insert((parent.to_owned(), directory_of(child, parent)?)).1,
     };
-    if child.in_user_namespace { bind(directory, name, device) } else { make(directory, name, device) }
+    if child.in_user_namespace {
+        bind(directory, name, device)
+    } else {
+        make(directory, name, device)
+    }
 }
 
 /// `/dev` itself must not be a link: everything in it would be made elsewhere (D-27).
@@ -87,7 +91,8 @@ fn make(directory: &OwnedFd, name: &OsStr, device: &Device) -> Result<()> {
 
 /// mknod(2) is refused in a user namespace: the host's node of the same name appears instead.
 fn bind(directory: &OwnedFd, name: &OsStr, device: &Device) -> Result<()> {
-    let host = rustix::fs::statat(CWD, &device.path, AtFlags::empty()).or_fail(|| "find the host's")?;
+    let host =
+        rustix::fs::statat(CWD, &device.path, AtFlags::empty()).or_fail(|| "find the host's")?;
     if host.st_rdev != makedev(device.major, device.minor) {
         return Err(Error::Unsupported(format!(
             "the host's {} is another device, and a user namespace cannot make nodes",

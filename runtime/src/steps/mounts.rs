@@ -150,8 +150,7 @@ const BELOW_PROC: [&str; 11] = [
 
 fn check_procfs(target: &OwnedFd, mount: &Mount) -> Result<()> {
     let name = &mount.destination;
-    let is_procfs =
-        fstatfs(target).or_fail(|| "fstatfs")?.f_type == rustix::fs::PROC_SUPER_MAGIC;
+    let is_procfs = fstatfs(target).or_fail(|| "fstatfs")?.f_type == rustix::fs::PROC_SUPER_MAGIC;
     let listed = BELOW_PROC.iter().any(|allowed| name == Path::new(allowed));
     if is_procfs && !listed && name != Path::new("/proc") {
         return Err(Error::Unsafe(format!("{} is in a procfs", name.display())));
@@ -165,8 +164,9 @@ fn check_procfs(target: &OwnedFd, mount: &Mount) -> Result<()> {
 fn shows_procfs(mount: &Mount) -> bool {
     match &mount.source {
         MountSource::Filesystem(filesystem) => filesystem.kind == "proc",
-        MountSource::Bind { path, .. } => rustix::fs::statfs(path)
-            .is_ok_and(|found| found.f_type == rustix::fs::PROC_SUPER_MAGIC),
+        MountSource::Bind { path, .. } => {
+            rustix::fs::statfs(path).is_ok_and(|found| found.f_type == rustix::fs::PROC_SUPER_MAGIC)
+        }
         MountSource::Remount => true,
         MountSource::Cgroup => false,
     }

@@ -88,16 +88,15 @@ pub(crate) fn close_descriptors(child: &mut Child<'_>) -> Result<()> {
 /// Finds the program as its user will, and says exactly what is missing if anything is.
 pub(crate) fn find(child: &mut Child<'_>) -> Result<()> {
     let process = child.process;
-    let mut env: Vec<CString> = process.env.iter().map(|entry| text(entry)).collect::<Result<_>>()?;
+    let mut env: Vec<CString> =
+        process.env.iter().map(|entry| text(entry)).collect::<Result<_>>()?;
     if !process.env.iter().any(|entry| entry.starts_with("HOME=")) {
         let home = child.identity()?.home.as_deref().unwrap_or("/");
         env.push(text(&format!("HOME={home}"))?);
     }
     let args: Vec<CString> = process.args.iter().map(|arg| text(arg)).collect::<Result<_>>()?;
-    let name = process
-        .args
-        .first()
-        .ok_or_else(|| Error::Unsupported("the program has no name".into()))?;
+    let name =
+        process.args.first().ok_or_else(|| Error::Unsupported("the program has no name".into()))?;
     let root = open_root()?;
     let search = Search { root: &root, own: child.prepared.own_inode };
     let path = search.program(name, path_variable(&process.env))?;
@@ -304,7 +303,9 @@ pub(crate) fn execute(child: &Child<'_>) -> Result<Infallible> {
         let name = child.process.args.first().map_or("", String::as_str);
         match errno {
             Errno::ENOEXEC => cannot(name, "not in a format this machine executes"),
-            Errno::ENOENT => missing(name, "the file is there, but its interpreter or loader is not"),
+            Errno::ENOENT => {
+                missing(name, "the file is there, but its interpreter or loader is not")
+            }
             errno => cannot(name, &errno.to_string()),
         }
     })

@@ -20,8 +20,7 @@ pub(crate) fn isolate(child: &mut Child<'_>) -> Result<()> {
     let from_host = wants_host_mounts(child.spec);
     let kind =
         if from_host { MountPropagationFlags::DOWNSTREAM } else { MountPropagationFlags::PRIVATE };
-    mount_change("/", kind | MountPropagationFlags::REC)
-        .or_fail(|| "cut the propagation of mounts")
+    mount_change("/", kind | MountPropagationFlags::REC).or_fail(|| "cut the propagation of mounts")
 }
 
 /// Whether mounts made on the host later must still appear inside.

@@ -2,12 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use crate::{
-    Result,
-    channel::FromChild,
-    child::Child,
-    error::OrFail,
-};
+use crate::{Result, channel::FromChild, child::Child, error::OrFail};
 
 /// Installs the filter where it needs CAP_SYS_ADMIN: without no_new_privs, before capabilities go.
 pub(crate) fn install_privileged(child: &mut Child<'_>) -> Result<()> {

@@ -28,10 +28,9 @@ pub(crate) fn apply(child: &mut Child<'_>) -> Result<()> {
 /// host's (D-32, CVE-2022-0811).
 pub(crate) fn check(spec: &Spec) -> Result<()> {
     for name in spec.sysctl.keys() {
-        let allowed = path_of(name)
-            .split('/')
-            .all(|part| !part.is_empty() && part != "." && part != "..")
-            && namespace_of(&path_of(name)).is_some_and(|kind| spec.namespaces.creates(kind));
+        let allowed =
+            path_of(name).split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+                && namespace_of(&path_of(name)).is_some_and(|kind| spec.namespaces.creates(kind));
         if !allowed {
             return Err(Error::Unsupported(format!(
                 "sysctl {name} is not of a namespace this container creates"
@@ -47,7 +46,9 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
 /// Both separators mean the same; in `a/b.c` the dot belongs to a name (sysctl.d(5)).
 fn path_of(name: &str) -> String {
     match name.find(['.', '/']) {
-        Some(first) if name.as_bytes().get(first) == Some(&b'.') => name.chars().map(swap).collect(),
+        Some(first) if name.as_bytes().get(first) == Some(&b'.') => {
+            name.chars().map(swap).collect()
+        }
         _ => name.to_owned(),
     }
 }

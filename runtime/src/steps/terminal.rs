@@ -52,8 +52,7 @@ fn open_master(root: &Root) -> Result<OwnedFd> {
         Ok(master) => {
             let kind = fstatfs(&master).or_fail(|| "fstatfs")?.f_type;
             let number = fstat(&master).or_fail(|| "fstat")?;
-            let is_character =
-                FileType::from_raw_mode(number.st_mode) == FileType::CharacterDevice;
+            let is_character = FileType::from_raw_mode(number.st_mode) == FileType::CharacterDevice;
             if kind != DEVPTS_SUPER_MAGIC || !is_character {
                 return Err(Error::Unsafe("/dev/pts/ptmx is no terminal multiplexer".into()));
             }
