@@ -53,6 +53,8 @@ pub(crate) struct Personality {
     pub(crate) about: &'static str,
     /// The exit code of a failure of ours.
     pub(crate) failure: u8,
+    /// A second line for `--version`.
+    pub(crate) version_note: Option<&'static str>,
     /// Adds the arguments that come before the command.
     pub(crate) augment: fn(clap::Command) -> clap::Command,
     /// Whether those may also come after it.
@@ -161,6 +163,9 @@ fn dispatch(
     let global_matches = before_command(personality).try_get_matches_from(&arguments)?;
     if global_matches.get_flag("version") {
         output::line(format_args!("crun-cargo version {}", env!("CARGO_PKG_VERSION")))?;
+        if let Some(line) = personality.version_note {
+            output::line(line)?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let Some((first, rest)) = global_matches.subcommand() else {

@@ -32,6 +32,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
     name: "crun-cargo",
     about: "Run containers, with the hub built in",
     failure: 125,
+    version_note: None,
     augment: GlobalArgs::augment_args,
     globals_anywhere: true,
     globals,

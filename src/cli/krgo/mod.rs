@@ -10,6 +10,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
     name: "krgo",
     about: "Image layers as branches of a git repository",
     failure: 1,
+    version_note: None,
     augment: |command| command,
     globals_anywhere: false,
     globals,

@@ -10,6 +10,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
     name: "crun-cargo nsinit",
     about: "nsinit's command line",
     failure: 1,
+    version_note: None,
     augment: |command| command,
     globals_anywhere: false,
     globals,

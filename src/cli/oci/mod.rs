@@ -28,6 +28,8 @@ pub(crate) static PERSONALITY: Personality = Personality {
     name: "crun-cargo oci",
     about: "Create and run containers from OCI bundles",
     failure: 1,
+    // dockerd reads it.
+    version_note: Some("spec: 1.3.0"),
     hand_over: |_, _| None,
     augment: GlobalArgs::augment_args,
     globals_anywhere: false,
