@@ -138,6 +138,9 @@ fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<rootfs::Error>() {
         return error.hint().map(str::to_owned);
     }
+    if let Some(error) = cause.downcast_ref::<rootfs::git::Error>() {
+        return error.hint().map(str::to_owned);
+    }
     // An error that came through a reader is wrapped, and its chain starts behind it.
     if let Some(inner) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         let inner: &(dyn Error + 'static) = inner;

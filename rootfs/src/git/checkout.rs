@@ -34,12 +34,12 @@ use super::{
 };
 
 /// Finds the bytes of a file that git has only a pointer to, by their SHA-256 and its path.
-pub type Large<'a> = &'a dyn Fn(&[u8; 32], &Path) -> Option<File>;
+pub(crate) type Large<'a> = &'a dyn Fn(&[u8; 32], &Path) -> Option<File>;
 
 /// Makes `directory` show another branch.
 ///
 /// Changes that were not committed are an error, unless `force` says to drop them; new files stay.
-pub fn checkout(
+pub(crate) fn checkout(
     directory: &Path,
     repositories: &Path,
     branch: &str,
@@ -77,7 +77,7 @@ pub fn checkout(
 
 /// Restores what git cannot store, after stock git has checked out another commit. `previous` is the one
 /// it came from. Contents that differ from the commit's are the user's changes and stay.
-pub fn restore(
+pub(crate) fn restore(
     directory: &Path,
     repositories: &Path,
     previous: Option<ObjectId>,

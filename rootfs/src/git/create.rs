@@ -28,17 +28,17 @@ use super::{
 
 /// How a root filesystem is made.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Where the repositories are: a directory of the store.
-    pub repositories: PathBuf,
+    pub(crate) repositories: PathBuf,
     /// This program, which the repository's hook calls.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Files larger than this are in git only as a pointer; `None` keeps all of them in git.
-    pub large: Option<u64>,
+    pub(crate) large: Option<u64>,
 }
 
 /// Makes `directory` the root filesystem of an image, without git. Removes what it made when it fails.
-pub fn unpack(image: &Image, directory: &Path) -> Result<()> {
+pub(crate) fn unpack(image: &Image, directory: &Path) -> Result<()> {
     let claim = Claim::new(directory)?;
     let mut parts = parts(image)?;
     let target = Target { directory, pack: None, large: u64::MAX };
@@ -53,7 +53,7 @@ pub fn unpack(image: &Image, directory: &Path) -> Result<()> {
 
 /// Makes `directory` the root filesystem of an image, with a branch for each layer. Returns the branches,
 /// base first. Removes what it made when it fails.
-pub fn create(image: &Image, directory: &Path, options: &Options) -> Result<Vec<String>> {
+pub(crate) fn create(image: &Image, directory: &Path, options: &Options) -> Result<Vec<String>> {
     let claim = Claim::new(directory)?;
     let repository = Unfinished(Some(Repository::create(&options.repositories, &options.program)?));
     let Some(made) = &repository.0 else { return Ok(Vec::new()) };

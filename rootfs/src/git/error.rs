@@ -58,6 +58,9 @@ pub enum Error {
     /// The directory holds something else.
     #[error("{} is not empty", .0.display())]
     NotEmpty(PathBuf),
+    /// The store refused.
+    #[error(transparent)]
+    Store(Box<crate::Error>),
     /// The commit does not say which image it belongs to.
     #[error("commit {0} belongs to no image known here")]
     NoImage(ObjectId),
@@ -88,7 +91,8 @@ impl Error {
                 Some("keep them with `crun-cargo commit`, or drop them with `--force`")
             }
             Self::Locked(_) => Some("if no git is running there, remove the file"),
-            Self::NotEmpty(_) => Some("name a new directory with `-r`, or empty this one"),
+            Self::NotEmpty(_) => Some("name a new directory with `-r`, or remove this one first"),
+            Self::Store(error) => error.hint(),
             Self::NoBranch(_) => Some("`git branch` in the directory lists them"),
             Self::NoImage(_) => Some("commit first: `crun-cargo commit` makes an image of it"),
             _ => None,

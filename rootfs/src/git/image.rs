@@ -9,30 +9,30 @@ use crate::{Store, StoredImage, chain, layer::record::Record, store::hex};
 
 /// One layer of an image, unpacked in the store.
 #[derive(Clone, Debug)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// In overlay form. Together they are the layer; later ones complete earlier ones.
     pub(crate) directories: Vec<(PathBuf, Top)>,
     /// Nothing of the layers below is to be seen any more.
     pub(crate) hides_all: bool,
     /// Of the tar.
-    pub diff_id: Digest,
+    pub(crate) diff_id: Digest,
     /// Of the blob, as a registry has it.
-    pub digest: Digest,
+    pub(crate) digest: Digest,
     /// Of the blob, in bytes.
-    pub size: u64,
+    pub(crate) size: u64,
 }
 
 /// An image in the store.
 #[derive(Clone, Debug)]
-pub struct Image {
+pub(crate) struct Image {
     /// Base first.
-    pub layers: Vec<Layer>,
+    pub(crate) layers: Vec<Layer>,
     /// What the image says about itself.
-    pub config: ImageConfiguration,
+    pub(crate) config: ImageConfiguration,
     /// Of the configuration.
-    pub config_digest: Digest,
+    pub(crate) config_digest: Digest,
     /// Of the manifest; the name under which the store finds the image.
-    pub manifest_digest: Digest,
+    pub(crate) manifest_digest: Digest,
 }
 
 /// A commit to be made of an image: one for each entry of its history.
@@ -45,7 +45,7 @@ pub(crate) struct Step {
 
 impl Image {
     /// The image as the store has it.
-    pub fn stored(store: &Store, image: &StoredImage) -> crate::Result<Self> {
+    pub(crate) fn stored(store: &Store, image: &StoredImage) -> crate::Result<Self> {
         let mut layers = Vec::new();
         let mut chain_id = String::new();
         for layer in &image.layers {
@@ -131,6 +131,12 @@ pub(crate) fn chain_ids<'a>(diff_ids: impl Iterator<Item = &'a Digest>) -> Vec<D
             last.parse().ok()
         })
         .collect()
+}
+
+/// The ids of an image's layers as their branches have them, base first.
+pub fn layer_ids(image: &StoredImage) -> Vec<String> {
+    let chain = chain_ids(image.layers.iter().map(|layer| &layer.diff_id));
+    chain.iter().map(|id| id.digest().to_owned()).collect()
 }
 
 /// The name of a layer's branch.

@@ -26,6 +26,7 @@ mod pack;
 mod populate;
 mod refs;
 mod repository;
+mod rootfs;
 #[cfg(test)]
 #[allow(
     clippy::unwrap_used,
@@ -43,10 +44,9 @@ mod tree;
 mod v1;
 mod view;
 
-pub use checkout::{Large, checkout, restore};
 pub use commit::Signature;
-pub use create::{Options, create, unpack};
 pub use error::{Error, Result};
-pub use image::{Image, Layer, parse_branch};
+pub use image::{layer_ids, parse_branch};
 pub use oid::{BadObjectId, ObjectId};
 pub use repository::OURS;
+pub use rootfs::Rootfs;

@@ -13,7 +13,11 @@ use std::{
 use oci_spec::image::{Digest, ImageConfiguration};
 
 use super::{
-    Error, Image, Layer, ObjectId, Options, checkout, create, restore, scratch::Scratch, unpack,
+    Error, ObjectId,
+    checkout::{checkout, restore},
+    create::{Options, create, unpack},
+    image::{Image, Layer},
+    scratch::Scratch,
 };
 
 /// An image made of shell scripts, each of which fills a layer in overlay form.

@@ -21,7 +21,7 @@ mod version;
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use std::{ffi::OsString, path::PathBuf};
 
-use super::{CgroupManager, Command, Globals, Personality, oci};
+use super::{CgroupManager, Command, Globals, Personality, krgo::Checkout, oci};
 use crate::{
     home::{self, Home},
     logger,
@@ -68,6 +68,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
             .or(&["container rm", "container remove"]),
         Command::new::<rm::Prune>("container prune", "Remove all containers that have ended"),
         Command::new::<pull::Pull>("pull", "Pull an image").or(&["image pull"]),
+        Command::new::<Checkout>("checkout", "Show another layer's branch in a root filesystem"),
         Command::new::<images::Images>("images", "List images").or(&["image ls", "image list"]),
         Command::new::<inspect::Inspect>(
             "inspect",

@@ -8,7 +8,7 @@ use rootfs::{Settings, Store};
 
 use super::access::{AccessArgs, ProgressArgs};
 use crate::{
-    cli::{Globals, Verb},
+    cli::{Globals, Verb, krgo::RootfsArgs},
     images::{self, Policy, Wanted},
     output,
     progress::Progress,
@@ -45,6 +45,9 @@ pub(super) struct Pull {
     quiet: bool,
 
     #[command(flatten)]
+    rootfs: RootfsArgs,
+
+    #[command(flatten)]
     progress: ProgressArgs,
 
     #[command(flatten)]
@@ -55,15 +58,25 @@ impl Verb for Pull {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let settings = Settings { keep_blobs: self.keep_blobs, ..Settings::default() };
         let store = Store::with_settings(&globals.home.root, settings)?;
-        let access = self.access.clone().access();
+        self.rootfs.check()?;
+        let mut access = self.access.clone().access();
+        access.creds = access.creds.or_else(|| self.rootfs.creds());
         let progress = Progress::new(self.progress.progress, self.quiet);
         let sources =
             if self.all_tags { every_tag(&self.image, &access)? } else { vec![self.image.clone()] };
+        if self.all_tags && self.rootfs.is_wanted() {
+            return Err(advise("--all-tags: one directory cannot be several images", "pull one tag"));
+        }
         for source in sources {
             let name = source.to_string();
             let platform = self.platform.clone();
             let wanted = Wanted { source, platform, policy: self.policy, access: &access };
             let image = images::ensure(&store, &name, &wanted, &progress)?;
+            if self.rootfs.is_wanted() {
+                let (directory, branches) = self.rootfs.make(&store, &image)?;
+                progress.say(&format!("{} is in {}", image.id, directory.display()));
+                branches.iter().for_each(|branch| progress.say(branch));
+            }
             output::line(&image.id)?;
         }
         Ok(ExitCode::SUCCESS)

@@ -1,8 +1,16 @@
-//! Image layers as branches of a git repository.
+//! Image layers as branches of a git repository: krgo's command line, and what it shares with ours.
+
+mod checkout;
+mod directory;
+mod login;
+mod pull;
+
+pub(crate) use checkout::Checkout;
+pub(crate) use pull::RootfsArgs;
 
 use clap::ArgMatches;
 
-use super::{Globals, Personality};
+use super::{Command, Globals, Personality};
 use crate::{home::Home, logger};
 
 /// Image layers as branches of a git repository.
@@ -15,7 +23,10 @@ pub(crate) static PERSONALITY: Personality = Personality {
     globals_anywhere: false,
     globals,
     hand_over: |_, _| None,
-    commands: &[],
+    commands: &[
+        Command::new::<pull::Pull>("pull", "Pull an image into a directory"),
+        Command::new::<Checkout>("checkout", "Show another branch of a root filesystem"),
+    ],
 };
 
 fn globals(
