@@ -49,6 +49,11 @@ pub(crate) struct Access {
 impl Access {
     /// A client that uses the logins, proxies and settings of this user.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        Ok(self.options_and_client()?.1)
+    }
+
+    /// The same, with what it was made from: where logins are kept.
+    pub(crate) fn options_and_client(&self) -> anyhow::Result<(registry::Options, Client)> {
         let mut options = registry::Options::from_environment(&|name| std::env::var_os(name));
         options.tls_verify = self.tls_verify;
         if let Some(file) = &self.authfile {
@@ -56,7 +61,14 @@ impl Access {
         }
         // Cannot fail: any text is a user name.
         options.credentials.given = self.creds.as_ref().and_then(|text| text.parse::<Login>().ok());
-        Ok(Client::new(options)?)
+        let client = Client::new(options.clone())?;
+        Ok((options, client))
+    }
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self { tls_verify: true, creds: None, authfile: None }
     }
 }
 
@@ -157,7 +169,7 @@ fn pull(store: &Store, wanted: &Wanted<'_>, progress: &Progress) -> anyhow::Resu
 }
 
 /// The name an image gets here: for files, one that cannot be taken for a registry's.
-fn name_of(source: &Source) -> String {
+pub(crate) fn name_of(source: &Source) -> String {
     let (path, tag) = match source {
         Source::Registry(reference) => return reference.to_string(),
         Source::DockerArchive { name: Some(name), .. } => return name.to_string(),

@@ -10,6 +10,7 @@ mod images;
 mod launch;
 mod logger;
 mod output;
+mod password;
 mod processes;
 mod progress;
 mod record;
@@ -18,6 +19,7 @@ mod request;
 mod table;
 mod templates;
 mod timestamp;
+mod transfer;
 mod words;
 
 use std::process::ExitCode;

@@ -118,6 +118,17 @@ impl Item<'_> {
         }
     }
 
+    /// So many bytes have passed, all in all: less than before when something broke and starts again.
+    pub(crate) fn at(&self, position: u64) {
+        match &self.bar {
+            Some(bar) => bar.set_position(position),
+            None => {
+                let before = self.passed.load(Ordering::Relaxed);
+                self.advance(position.saturating_sub(before));
+            }
+        }
+    }
+
     /// It is finished.
     pub(crate) fn end(&self, what: &'static str) {
         match (&self.bar, self.progress) {

@@ -21,7 +21,7 @@ use oci_spec::image::Descriptor;
 use crate::{
     Error, Image, Options, Platform, Reference, Result, Source,
     blob::Blob,
-    local::Local,
+    local::{self, Local},
     registries::{Endpoint, Settings},
     transport::Transport,
 };
@@ -93,6 +93,11 @@ impl Client {
             }
             _ => self.local(source)?.blob(blob, offset),
         }
+    }
+
+    /// The images in an archive, whichever of the two formats it has: each as a source of its own.
+    pub fn images_in(&self, archive: &std::path::Path) -> Result<Vec<Source>> {
+        local::images_in(archive)
     }
 
     /// The tags of a repository, as the registry sorts them.

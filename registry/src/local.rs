@@ -7,7 +7,7 @@ mod layout;
 mod tree;
 pub(crate) mod write;
 
-use std::{collections::HashMap, io::Read};
+use std::{collections::HashMap, io::Read, path::Path};
 
 use oci_spec::image::{Descriptor, Digest};
 
@@ -32,6 +32,20 @@ enum Format {
     Directory,
     /// `manifest.json` lists files of any name
     Docker { image: Box<Image>, files: HashMap<Digest, String> },
+}
+
+/// The images of an archive, each as a source of its own.
+pub(crate) fn images_in(archive: &Path) -> Result<Vec<Source>> {
+    let tree = Tree::archive(archive)?;
+    let file = archive.to_owned();
+    if tree.has("manifest.json") {
+        let names = docker::names(&tree, &file.display().to_string())?;
+        let source = |name| Source::DockerArchive { file: file.clone(), name };
+        return Ok(names.into_iter().map(source).collect());
+    }
+    let tags = layout::tags(&tree)?;
+    let source = |tag| Source::OciArchive { file: file.clone(), tag };
+    Ok(tags.into_iter().map(source).collect())
 }
 
 impl Local {

@@ -30,6 +30,21 @@ struct Entry {
     layers: Vec<String>,
 }
 
+/// The name of every image; an only image may have none.
+pub(super) fn names(tree: &Tree, what: &str) -> Result<Vec<Option<Reference>>> {
+    let entries: Vec<Entry> = strict::parse(&tree.read("manifest.json", MAX_DOCUMENT)?, what)?;
+    let mut names = Vec::new();
+    for entry in &entries {
+        for name in &entry.repo_tags {
+            names.push(Some(name.parse()?));
+        }
+    }
+    if names.is_empty() {
+        names.push(None);
+    }
+    Ok(names)
+}
+
 /// Reads the image, and which file holds which blob.
 pub(super) fn read(
     tree: &Tree,

@@ -44,6 +44,25 @@ pub(super) fn choose(tree: &Tree, tag: Option<&str>) -> Result<(Document, Option
     Ok((document, Some(found)))
 }
 
+/// The name of every image; an only image may have none.
+pub(super) fn tags(tree: &Tree) -> Result<Vec<Option<String>>> {
+    let what = format!("{tree}/index.json");
+    let document = manifest::parse(tree.read("index.json", MAX_DOCUMENT)?, &[], &what)?;
+    let Document::Index(index) = &document else {
+        return Err(Error::Document { what, problem: "it is no index".to_owned() });
+    };
+    let mut tags: Vec<Option<String>> = index
+        .manifests()
+        .iter()
+        .filter_map(|entry| names(entry).next())
+        .map(|name| Some(name.to_owned()))
+        .collect();
+    if tags.is_empty() {
+        tags.push(None);
+    }
+    Ok(tags)
+}
+
 fn names(entry: &Descriptor) -> impl Iterator<Item = &str> {
     let annotations = entry.annotations().as_ref();
     [REF_NAME, IMAGE_NAME].into_iter().filter_map(move |key| Some(annotations?.get(key)?.as_str()))

@@ -3,18 +3,22 @@
 mod access;
 mod completion;
 mod container;
+mod diff;
 mod exec;
 mod images;
 mod info;
 mod inspect;
+mod login;
 mod man;
 mod missing;
 mod ps;
 mod pull;
+mod push;
 mod rm;
 mod run;
 mod signals;
 mod start;
+mod tag;
 mod tags;
 mod version;
 
@@ -46,6 +50,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
             "container list",
             "container ps",
         ]),
+        Command::new::<diff::Diff>("diff", "Show what a container changed").or(&["container diff"]),
         Command::new::<start::Start>("start", "Run a container again that has ended")
             .or(&["container start"]),
         Command::new::<signals::Stop>("stop", "Ask containers to end, and kill those that do not")
@@ -70,6 +75,22 @@ pub(crate) static PERSONALITY: Personality = Personality {
         Command::new::<pull::Pull>("pull", "Pull an image").or(&["image pull"]),
         Command::new::<Checkout>("checkout", "Show another layer's branch in a root filesystem"),
         Command::new::<images::Images>("images", "List images").or(&["image ls", "image list"]),
+        Command::new::<tag::Rmi>("rmi", "Remove images").or(&["image rm", "image remove"]),
+        Command::new::<tag::Tag>("tag", "Give an image another name").or(&["image tag"]),
+        Command::new::<tag::Untag>("untag", "Take names of images away").or(&["image untag"]),
+        Command::new::<tag::History>("history", "Show how an image was made")
+            .or(&["image history"]),
+        Command::new::<tag::Prune>(
+            "image prune",
+            "Remove images without a name, and what interrupted pulls left",
+        ),
+        Command::new::<push::Push>("push", "Push an image").or(&["image push"]),
+        Command::new::<push::Save>("save", "Write images into an archive").or(&["image save"]),
+        Command::new::<push::Load>("load", "Load images from an archive").or(&["image load"]),
+        Command::new::<push::Copy>("copy", "Copy an image without unpacking it"),
+        Command::new::<login::Login>("login", "Log in to a registry"),
+        Command::new::<login::Logout>("logout", "Forget a login"),
+        Command::new::<login::Search>("search", "Search a registry for images"),
         Command::new::<inspect::Inspect>(
             "inspect",
             "Show everything known about containers or images",
