@@ -14,6 +14,8 @@ mod copy;
 pub mod credentials;
 mod digest;
 mod error;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod image;
 mod json;
 mod local;
@@ -26,6 +28,7 @@ pub mod registries;
 mod resolve;
 mod schema1;
 mod secret;
+mod server;
 mod source;
 mod transport;
 
@@ -40,5 +43,6 @@ pub use platform::Platform;
 pub use push::{Blobs, Progress, Push, Saved};
 pub use reference::Reference;
 pub use secret::Secret;
+pub use server::{Images, ServedBlob, Server};
 pub use source::Source;
 pub use transport::Proxies;

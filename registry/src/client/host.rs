@@ -135,30 +135,28 @@ impl Host {
         }
     }
 
-    /// Sends a call whose body is produced on the way. It cannot be repeated here: after a 401 the next try
-    /// has a new token, and where to continue is for the caller to find out.
+    /// Sends a call whose body is produced on the way. It cannot be repeated here: `None` says that the token
+    /// was refused and has been renewed, so the caller may start the same body again.
     pub(crate) fn upload_once(
         &self,
         call: &Call<'_>,
         length: u64,
         produce: &mut dyn FnMut() -> Result<Option<Bytes>>,
-    ) -> Result<Response> {
+    ) -> Result<Option<Response>> {
         let base = self.base(call)?;
         let url = base.join(call.path).map_err(|_| self.bad_address(call.path))?;
         let authorization = self.authorization(call)?;
         let request = self.request(call, url, &base, Reach::Anywhere, authorization.as_ref());
         let answer = self.transport.upload(&request, length, produce)?;
-        match answer.status() {
+        let answer = match answer.status() {
             401 => match self.meet(call, answer, authorization.as_ref())? {
-                Met::Answer(_) => Err(Error::Transfer {
-                    doing: call.doing.to_owned(),
-                    source: "the token expired on the way".into(),
-                }),
-                Met::Refused(answer) => refusal::check(answer, self, call, authorization.is_some()),
+                Met::Answer(_) => return Ok(None),
+                Met::Refused(answer) => answer,
             },
-            301 | 302 | 307 | 308 => Ok(answer),
-            _ => refusal::check(answer, self, call, authorization.is_some()),
-        }
+            301 | 302 | 307 | 308 => return Ok(Some(answer)),
+            _ => answer,
+        };
+        refusal::check(answer, self, call, authorization.is_some()).map(Some)
     }
 
     /// The address that an answer names, if we are willing to go there.

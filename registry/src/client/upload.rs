@@ -15,6 +15,8 @@ use crate::{
     transport::{Method, Response, Url, header},
 };
 
+const MAX_RENEWALS: u32 = 5;
+
 /// A repository that we put things into.
 pub(crate) struct Uploader {
     client: Client,
@@ -161,6 +163,7 @@ impl Uploader {
             doing: format!("open blob {} to push it", blob.digest()),
             source,
         };
+        let mut renewals = 0;
         while session.offset < blob.size() {
             let start = session.offset;
             let left = blob.size() - start;
@@ -183,7 +186,16 @@ impl Uploader {
                 call = call.with(header::CONTENT_RANGE, &format!("{start}-{}", end - 1));
             }
             call.expected = &[416];
-            let answer = self.host.upload_once(&call, length, &mut produce)?;
+            let Some(answer) = self.host.upload_once(&call, length, &mut produce)? else {
+                // Other uploads use up the same token, so one renewal may not be enough.
+                renewals += 1;
+                if renewals > MAX_RENEWALS {
+                    let (doing, source) = (self.doing.clone(), "no token is accepted".into());
+                    return Err(Error::Transfer { doing, source });
+                }
+                continue;
+            };
+            renewals = 0;
             if !(200..300).contains(&answer.status()) {
                 let (doing, source) = (self.doing.clone(), "the registry lost track".into());
                 return Err(Error::Transfer { doing, source });
