@@ -5,12 +5,13 @@ use std::{
     path::Path,
 };
 
-use configs::{NamespaceKind, Namespaces};
+use configs::{NamespaceKind, Namespaces, Policy, Seccomp, Spec};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use sys::{CloneFlags, Cloned};
 
 use crate::{
-    Error, Result, Running, Stdio,
+    Error, Result, Running, State, Stdio,
+    bootstrap,
     channel::{self, ChildEnd, FromChild, FromParent, ParentEnd},
     error::OrFail,
     process::send_signal,
@@ -64,8 +65,10 @@ pub(crate) fn give_birth(
     if privileged {
         set_dumpable_behavior(DumpableBehavior::NotDumpable).or_fail(|| "become undumpable")?;
     }
+    let caller = bootstrap::caller();
+    let family = if caller.is_some() { CloneFlags::PARENT } else { CloneFlags::default() };
     let detour = Detour::take(procfs, &birth.through)?;
-    let cloned = sys::clone3(birth.flags, birth.cgroup).or_fail(|| "clone3");
+    let cloned = sys::clone3(birth.flags.union(family), birth.cgroup).or_fail(|| "clone3");
     if let Ok(Cloned::Child) = cloned {
         drop(ours);
         let error = live(&theirs);
@@ -73,7 +76,12 @@ pub(crate) fn give_birth(
     }
     detour.return_home();
     match cloned? {
-        Cloned::Parent { pid, pidfd } => Ok(Newborn { pid, pidfd: Some(pidfd), channel: ours }),
+        Cloned::Parent { pid, pidfd } => {
+            if let Some(caller) = caller {
+                caller.send_with(&FromChild::Started(pid), &[pidfd.as_fd()])?;
+            }
+            Ok(Newborn { pid, pidfd: Some(pidfd), channel: ours })
+        }
         Cloned::Child => Err(Error::Unsafe("the child came back".into())),
     }
 }
@@ -140,7 +148,10 @@ impl Newborn {
 impl Drop for Newborn {
     fn drop(&mut self) {
         let Some(pidfd) = self.pidfd() else { return };
-        let ended = send_signal(pidfd, libc::SIGKILL).and_then(|()| crate::process::wait(pidfd));
+        let mut ended = send_signal(pidfd, libc::SIGKILL);
+        if bootstrap::caller().is_none() {
+            ended = ended.and_then(|()| crate::process::wait(pidfd).map(drop));
+        }
         if let Err(error) = ended {
             log::warn!("cannot kill process {}: {error}", self.pid);
         }
@@ -185,6 +196,27 @@ pub(crate) fn send_to_socket(path: &Path, packet: &[u8], fd: &OwnedFd) -> Result
         .or_fail(|| format!("connect to {}", path.display()))?;
     sys::send_with_fds(socket.as_fd(), packet, &[fd.as_fd()])
         .or_fail(|| format!("send to {}", path.display()))
+}
+
+/// Hands a seccomp listener to the agent the Spec names, with what the specification wants it to know
+/// (runtime-spec, config-linux.md#containerprocessstate).
+pub(crate) fn deliver_listener(
+    spec: &Spec,
+    state: &State,
+    pid: i32,
+    listener: &OwnedFd,
+) -> Result<()> {
+    let Some(Seccomp::Policy(Policy { notify: Some(notify), .. })) = &spec.seccomp else {
+        return Err(Error::Unsupported("the filter notifies, but nobody is named to listen".into()));
+    };
+    let document = serde_json::json!({
+        "ociVersion": crate::OCI_VERSION,
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "metadata": notify.metadata,
+        "state": state.to_oci(),
+    });
+    send_to_socket(&notify.socket, document.to_string().as_bytes(), listener)
 }
 
 /// We are in other namespaces for the moment of a birth.

@@ -34,7 +34,7 @@ pub(crate) enum FromChild {
     Listener,
     Ready,
     Executing,
-    /// An intermediate process made the real one: its number in the parent's pid namespace, its pidfd.
+    /// From a bootstrap: the process exists. Comes with its pidfd.
     Started(i32),
     Failed(Error),
 }
@@ -75,6 +75,10 @@ pub(crate) fn pair() -> Result<(ParentEnd, ChildEnd)> {
 impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
     pub(crate) fn new(socket: OwnedFd) -> Self {
         Self { socket, direction: PhantomData }
+    }
+
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket
     }
 
     pub(crate) fn send(&self, message: &Out) -> Result<()> {

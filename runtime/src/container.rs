@@ -44,6 +44,10 @@ impl Container {
         self.dir.id()
     }
 
+    pub(crate) fn runroot(&self) -> &Path {
+        self.dir.root()
+    }
+
     /// What it was made from.
     pub fn spec(&self) -> Result<Spec> {
         self.dir.spec()

@@ -4,22 +4,25 @@ use std::os::fd::OwnedFd;
 
 use configs::{NamespaceKind, Process, Spec};
 use rustix::fs::{FileType, Mode, OFlags, mknodat, openat};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Container, ContainerId, Containers, CreateOptions, Error, Result, State, Status, Stdio,
     birth::{self, Birth, Event, Newborn},
+    bootstrap,
     cgroup::{Cgroup, Door, Place},
     channel::ChildEnd,
     child::Child,
     error::OrFail,
     hooks, id_maps, init,
     prepare::{self, Prepared},
+    self_exe,
     state::{self, GATE, Identity, Record, StateDir},
     steps::{self, namespaces::Join},
 };
 
 /// Whether the program waits for `start`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Gate {
     Closed,
     Open,
@@ -38,6 +41,9 @@ pub(crate) fn create(
         .as_ref()
         .ok_or_else(|| Error::Unsupported("the configuration names no process".into()))?;
     prepare::check(spec, process, &options.stdio)?;
+    if needs_bootstrap(spec)? {
+        return bootstrap::create(containers, id, spec, options, gate);
+    }
     let mut prepared = prepare(spec, process, &options)?;
 
     let place = spec.cgroup.as_ref().map(|cgroup| Place::choose(cgroup, id)).transpose()?;
@@ -62,12 +68,22 @@ pub(crate) fn create(
     newborn.attend(|event| match event {
         Event::Hooks => run_creation_hooks(&request, newborn.pid),
         Event::Terminal(master) => birth::deliver_terminal(&stdio, master, &mut terminal),
-        Event::Listener(_) => Err(Error::Unsupported("nobody listens for the filter".into())),
+        Event::Listener(listener) => {
+            let state = state_of(&request, newborn.pid);
+            birth::deliver_listener(spec, &state, newborn.pid, &listener)
+        }
     })?;
     let running = newborn.keep(terminal)?;
     let mut container = Container::load(made.keep()?)?;
     container.running = Some(running);
     Ok(container)
+}
+
+/// Whether this process must not make the first one itself; see [`bootstrap`].
+fn needs_bootstrap(spec: &Spec) -> Result<bool> {
+    let alone = spec.namespaces.creates(NamespaceKind::Pid);
+    let threads = sys::thread_count().or_fail(|| "count our threads")?;
+    Ok(threads > 1 || !alone && !self_exe::is_read_only())
 }
 
 fn prepare(spec: &Spec, process: &Process, options: &CreateOptions) -> Result<Prepared> {
@@ -153,6 +169,8 @@ impl Request<'_> {
         };
         rustix::process::umask(Mode::empty());
         let Err(error) = init::run(&mut child);
+        // Some of its descriptors were closed behind its back.
+        std::mem::forget(child);
         error
     }
 }
@@ -171,7 +189,13 @@ fn adopt(dir: &StateDir, request: &Request<'_>, newborn: &Newborn) -> Result<()>
 }
 
 fn run_creation_hooks(request: &Request<'_>, pid: i32) -> Result<()> {
-    let state = State {
+    let state = state_of(request, pid);
+    hooks::run("prestart", &request.spec.hooks.prestart, &state)?;
+    hooks::run("createRuntime", &request.spec.hooks.create_runtime, &state)
+}
+
+fn state_of(request: &Request<'_>, pid: i32) -> State {
+    State {
         id: request.id.clone(),
         status: Status::Creating,
         pid: Some(pid),
@@ -179,9 +203,7 @@ fn run_creation_hooks(request: &Request<'_>, pid: i32) -> Result<()> {
         rootfs: request.spec.root.path.clone(),
         created: std::time::SystemTime::now(),
         annotations: request.spec.annotations.clone(),
-    };
-    hooks::run("prestart", &request.spec.hooks.prestart, &state)?;
-    hooks::run("createRuntime", &request.spec.hooks.create_runtime, &state)
+    }
 }
 
 /// What exists of a container that is being made: removed again, unless it is kept.

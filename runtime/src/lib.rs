@@ -42,6 +42,7 @@ mod prepare;
 mod process;
 mod procfs;
 pub mod seccomp;
+pub mod self_exe;
 mod state;
 mod steps;
 mod user;

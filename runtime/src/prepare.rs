@@ -91,10 +91,15 @@ fn check_preserved(count: u32) -> Result<u32> {
 pub(crate) fn check(spec: &Spec, process: &Process, stdio: &Stdio) -> Result<()> {
     steps::root::check(spec)?;
     steps::sysctl::check(spec)?;
+    check_namespaces(spec)?;
+    check_process(process, stdio)
+}
+
+/// The part of it that concerns one process.
+pub(crate) fn check_process(process: &Process, stdio: &Stdio) -> Result<()> {
     steps::program::check(process)?;
     steps::credentials::check(process)?;
     steps::limits::check(process)?;
-    check_namespaces(spec)?;
     check_stdio(process, stdio)
 }
 
@@ -122,7 +127,7 @@ fn check_namespaces(spec: &Spec) -> Result<()> {
 }
 
 /// A terminal needs somebody to hold its other end, and nobody else does.
-pub(crate) fn check_stdio(process: &Process, stdio: &Stdio) -> Result<()> {
+fn check_stdio(process: &Process, stdio: &Stdio) -> Result<()> {
     match (process.terminal, stdio) {
         (true, Stdio::Inherit | Stdio::Fds(_)) => Err(Error::Unsupported(
             "the process wants a terminal, but there is no console socket for it".into(),

@@ -222,6 +222,11 @@ impl StateDir {
         Ok(Self { fd, parent, id: id.clone(), path, locked: Cell::new(false) })
     }
 
+    /// The directory all states are in.
+    pub(crate) fn root(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
     pub(crate) fn id(&self) -> &ContainerId {
         &self.id
     }

@@ -21,7 +21,7 @@ mod v2;
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use configs::Resources;
@@ -37,7 +37,7 @@ pub use statistics::{
     Stall, Statistics, Usage,
 };
 
-use crate::{Result, error::OrFail};
+use crate::{Error, Result, error::OrFail};
 
 /// The cgroup of one container. Dropping it leaves the directories; see [`Cgroup::remove`].
 #[derive(Clone, Debug)]
@@ -85,6 +85,20 @@ impl Cgroup {
             .map(|path| open(path.to_owned(), OFlags::PATH | OFlags::DIRECTORY))
             .transpose()?;
         Ok(Door { tasks, directory })
+    }
+
+    /// The same for a cgroup below it, as `exec --cgroup` names it; it must exist.
+    pub fn door_below(&self, name: &Path) -> Result<Door> {
+        let plain = |part| matches!(part, Component::Normal(_) | Component::RootDir);
+        if !name.components().all(plain) {
+            return Err(Error::Unsafe(format!("cgroup path {}: no `..` here", name.display())));
+        }
+        let name = name.strip_prefix("/").unwrap_or(name);
+        let mut place = self.place.clone();
+        for directory in place.legacy.iter_mut().chain(&mut place.unified) {
+            directory.path.push(name);
+        }
+        Self { place }.door()
     }
 
     /// Moves another process in. Slow: the kernel waits for an RCU grace period (10 ms), which a

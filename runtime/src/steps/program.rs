@@ -18,7 +18,7 @@ use std::{
     ffi::{CString, OsStr},
     io,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
@@ -79,9 +79,17 @@ fn open_root() -> Result<Root> {
 }
 
 /// Marks every descriptor close-on-exec, but the standard ones and those the caller preserves (D-21).
+///
+/// Before a closed gate, exec may be far away: there they are closed, so that nothing of the host (such as
+/// the lock on our own state) is held while waiting.
 pub(crate) fn close_descriptors(child: &mut Child<'_>) -> Result<()> {
     let first = i32::try_from(child.prepared.preserve_fds).ok().and_then(|n| n.checked_add(3));
     let first = first.ok_or_else(|| Error::Unsupported("too many preserved descriptors".into()))?;
+    if let Some(gate) = &child.prepared.gate {
+        let mut keep: Vec<i32> = (3..first).collect();
+        keep.extend([gate.as_raw_fd(), child.channel.as_fd().as_raw_fd()]);
+        sys::disown_above(&keep).or_fail(|| "close_range")?;
+    }
     sys::close_on_exec_from(first).or_fail(|| "close_range")
 }
 
