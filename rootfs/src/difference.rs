@@ -67,6 +67,20 @@ impl Store {
 }
 
 impl Snapshot {
+    /// Bytes of data in the container's own files.
+    pub fn size(&self) -> Result<u64> {
+        let mut sum = 0_u64;
+        let own = Union::new(vec![self.changes().to_owned()], self.namespace);
+        own.walk(|_, found| -> io::Result<()> {
+            if found.kind() == FileType::RegularFile {
+                sum = sum.saturating_add(u64::try_from(found.stat.st_size).unwrap_or(0));
+            }
+            Ok(())
+        })
+        .during("list", self.changes().display())?;
+        Ok(sum)
+    }
+
     /// What differs from below; with every difference come the directories above it.
     pub(crate) fn differences(&self) -> Result<Differences> {
         let below = Union::new(self.below.clone(), self.namespace);

@@ -4,6 +4,7 @@
 //! See [`Store`] for the layout on disk.
 
 mod chain;
+mod check;
 mod collect;
 mod copy;
 mod difference;
@@ -23,6 +24,7 @@ mod store;
 mod tar;
 mod union;
 
+pub use check::{Damage, Health, Object, Usage};
 pub use collect::Removed;
 pub use difference::{Change, ChangeKind};
 pub use error::{Error, Result};
