@@ -25,6 +25,7 @@ pub(crate) struct Local {
     format: Format,
 }
 
+#[allow(clippy::large_enum_variant, reason = "one exists per source")]
 enum Format {
     /// `blobs/sha256/…`; the image, unless it is `index.json` itself
     Layout(Option<Descriptor>),

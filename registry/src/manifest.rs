@@ -67,6 +67,7 @@ impl Kind {
 }
 
 /// A document that a name or descriptor led to.
+#[allow(clippy::large_enum_variant, reason = "a handful exist at a time")]
 #[derive(Clone, Debug)]
 pub enum Document {
     /// One image for several platforms.
@@ -155,8 +156,8 @@ fn check_manifest(manifest: &ImageManifest, what: &str) -> Result<()> {
         let what = format!("the configuration of {what}");
         return Err(Error::TooLarge { what, limit: MAX_DOCUMENT });
     }
-    let digests = manifest.layers().iter().chain([manifest.config()]).map(Descriptor::digest);
-    digests.map(check_algorithm).collect()
+    let mut digests = manifest.layers().iter().chain([manifest.config()]).map(Descriptor::digest);
+    digests.try_for_each(check_algorithm)
 }
 
 /// Whether a descriptor leads to a document of a kind we know.

@@ -84,7 +84,7 @@ impl FromStr for Platform {
                 && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
         };
         let words: Vec<&str> = text.split('/').collect();
-        if !words.iter().all(|word| is_word(&word)) {
+        if !words.iter().all(is_word) {
             return Err(Error::BadPlatform(text.to_owned()));
         }
         match words.as_slice() {

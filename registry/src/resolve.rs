@@ -19,6 +19,7 @@ pub(crate) struct Found {
 }
 
 /// A document that leads to no other manifest.
+#[allow(clippy::large_enum_variant, reason = "one exists at a time")]
 pub(crate) enum Leaf {
     Manifest(Raw<ImageManifest>),
     Schema1(Vec<u8>),

@@ -103,7 +103,7 @@ impl Resolving<'_> {
 
     fn entry(&self, entry: &Descriptor) -> Result<Document> {
         let what = self.name.familiar();
-        let fetched = self.fetch(&entry.digest().to_string())?;
+        let fetched = self.fetch(entry.digest().as_ref())?;
         resolve::read(fetched.bytes, entry, fetched.media_type.as_deref(), &what)
     }
 

@@ -5,7 +5,7 @@ use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -110,7 +110,7 @@ fn document(path: &Path) -> Result<Map<String, Value>> {
 fn write(path: &Path, document: &Map<String, Value>) -> Result<()> {
     let failed = |source| Error::File { doing: "write", path: path.into(), source };
     // People keep such files as links into a directory under version control.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = followed(path);
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     let partial = directory.join(format!(".auth.{}.partial", std::process::id()));
@@ -127,6 +127,16 @@ fn write(path: &Path, document: &Map<String, Value>) -> Result<()> {
         let _ = fs::remove_file(&partial);
         failed(source)
     })
+}
+
+/// The end of a chain of links.
+fn followed(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..8 {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new(".")).join(target);
+    }
+    path
 }
 
 fn malformed(path: &Path) -> Error {
