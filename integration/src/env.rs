@@ -5,7 +5,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,6 +21,7 @@ static SERIAL: AtomicU32 = AtomicU32::new(0);
 pub struct TestEnv {
     directory: PathBuf,
     token: String,
+    pulled: OnceLock<()>,
 }
 
 impl TestEnv {
@@ -46,7 +50,7 @@ impl TestEnv {
         for name in ["root", "runroot", "home", "work"] {
             fs::create_dir_all(directory.join(name)).expect("a writable place for tests");
         }
-        Self { directory, token }
+        Self { directory, token, pulled: OnceLock::new() }
     }
 
     /// The whole environment's directory.
@@ -167,7 +171,7 @@ impl TestEnv {
     /// Pulls the small image, so that later runs need no registry, and gives its name.
     pub fn pulled_busybox(&self) -> String {
         let name = self.busybox();
-        self.run(["pull", "-q", &name]).success();
+        self.pulled.get_or_init(|| drop(self.run(["pull", "-q", &name]).success()));
         name
     }
 
@@ -178,7 +182,7 @@ impl TestEnv {
         command: &[&str],
     ) -> Finished {
         let mut run = self.command(["run", "--rm", "--network", "none"]);
-        run = run.args(flags).arg(self.busybox()).args(command);
+        run = run.args(flags).arg(self.pulled_busybox()).args(command);
         run.run()
     }
 

@@ -90,18 +90,16 @@ impl Finished {
         self
     }
 
-    /// The failure is told in one line, followed at most by a hint.
+    /// The failure is told in one line, followed at most by a hint or the usage.
     #[track_caller]
     pub fn one_clear_line(self) -> Self {
         let error = self.error();
-        let lines: Vec<_> = error
-            .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with("hint: "))
-            .filter(|line| {
-                !line.starts_with("warning: ") && !line.starts_with("crun-cargo: warning")
-            })
-            .collect();
-        if lines.len() != 1 {
+        let aside = |line: &&str| {
+            let start = ["hint: ", "warning: ", "Usage: ", "  ", "For more information"];
+            line.is_empty() || start.iter().any(|start| line.starts_with(start))
+        };
+        let lines = error.lines().filter(|line| !aside(line)).count();
+        if lines != 1 {
             self.complain("one clear line on standard error");
         }
         self

@@ -35,12 +35,15 @@ impl Traces {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let mut files = BTreeSet::new();
         walk(&directory.join("runroot"), &mut |path| {
-            files.insert(path.to_owned());
+            if !path.is_dir() {
+                files.insert(path.to_owned());
+            }
         });
         walk(&directory.join("root"), &mut |path| {
             // What an image is made of stays on purpose.
             let text = path.to_string_lossy();
-            if !["/layers/", "/blobs/", "/images/"].iter().any(|part| text.contains(part)) {
+            let of_image = ["/layers/", "/blobs/", "/images/", "/chains/", "/locks/"];
+            if !path.is_dir() && !of_image.iter().any(|part| text.contains(part)) {
                 files.insert(path.to_owned());
             }
         });

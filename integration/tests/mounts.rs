@@ -188,13 +188,13 @@ fn a_directory_can_be_the_root() {
 fn the_machine_itself_can_be_sandboxed_and_its_changes_shown() {
     let Some(env) = TestEnv::root() else { return };
     let name = env.name("sandbox");
-    let command = "echo changed >/etc/cct-new && rm /etc/hostname; rm -rf /root";
+    let command = "echo changed >/etc/cct-new && rm -rf /srv";
     let flags = ["run", "--network", "none", "--name", &name, "--rootfs", "/", "sh", "-c", command];
     env.run(flags).success();
     assert!(!std::path::Path::new("/etc/cct-new").exists());
-    assert!(std::path::Path::new("/root").is_dir());
+    assert!(std::path::Path::new("/srv").is_dir());
     let changes = env.run(["diff", &name]).success().text();
     assert!(changes.lines().any(|line| line == "A /etc/cct-new"), "{changes}");
-    assert!(changes.lines().any(|line| line == "D /root"), "{changes}");
+    assert!(changes.lines().any(|line| line == "D /srv"), "{changes}");
     env.run(["rm", &name]).success();
 }
