@@ -68,7 +68,7 @@ impl Registry {
                 .arg(&config)
                 .env("OTEL_TRACES_EXPORTER", "none")
                 .stdin(Stdio::null())
-                .stdout(Stdio::null())
+                .stdout(log.try_clone().expect("a descriptor"))
                 .stderr(log)
                 .spawn()
                 .expect("setpriv starts");

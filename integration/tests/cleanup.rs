@@ -82,7 +82,8 @@ fn killing_a_pull_at_any_moment_leaves_a_usable_store() {
         running.finish();
         env.run(["images"]).success();
         if round % 5 == 4 {
-            let run = ["run", "--rm", "--network", "none", &name, "sh", "-c", "cat /d[0-9]/* | wc -c"];
+            let run =
+                ["run", "--rm", "--network", "none", &name, "sh", "-c", "cat /d[0-9]/* | wc -c"];
             env.run(run).success().stdout("2400000\n");
             env.run(["rmi", &name]).success();
         }
