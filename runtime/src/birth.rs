@@ -15,6 +15,7 @@ use crate::{
     channel::{self, ChildEnd, FromChild, FromParent, ParentEnd},
     error::OrFail,
     process::send_signal,
+    relay::copy_size,
     procfs::Procfs,
     steps::namespaces::Join,
 };
@@ -184,6 +185,8 @@ pub(crate) fn deliver_terminal(
     match stdio {
         Stdio::ConsoleSocket(path) => send_to_socket(path, b"/dev/ptmx", &master),
         _ => {
+            // Before the program can ask for it.
+            copy_size(&master);
             *kept = Some(master);
             Ok(())
         }

@@ -11,10 +11,10 @@ use crate::{
     birth::{self, Birth, Event, Newborn},
     bootstrap,
     cgroup::{Cgroup, Door, Place},
-    channel::ChildEnd,
+    channel::{self, ChildEnd},
     child::Child,
     error::OrFail,
-    hooks, id_maps, init,
+    hooks, id_maps, init, network,
     prepare::{self, Prepared},
     self_exe,
     state::{self, GATE, Identity, Record, StateDir},
@@ -41,7 +41,7 @@ pub(crate) fn create(
         .as_ref()
         .ok_or_else(|| Error::Unsupported("the configuration names no process".into()))?;
     prepare::check(spec, process, &options.stdio)?;
-    if needs_bootstrap(spec)? {
+    if needs_bootstrap(spec, options.init)? {
         return bootstrap::create(containers, id, spec, options, gate);
     }
     let mut prepared = prepare(spec, process, &options)?;
@@ -80,8 +80,9 @@ pub(crate) fn create(
 }
 
 /// Whether this process must not make the first one itself; see [`bootstrap`].
-fn needs_bootstrap(spec: &Spec) -> Result<bool> {
-    let alone = spec.namespaces.creates(NamespaceKind::Pid);
+fn needs_bootstrap(spec: &Spec, init: bool) -> Result<bool> {
+    // Our own first process stays in sight of all that come after it.
+    let alone = spec.namespaces.creates(NamespaceKind::Pid) && !init;
     let threads = sys::thread_count().or_fail(|| "count our threads")?;
     Ok(threads > 1 || !alone && !self_exe::is_read_only())
 }
@@ -89,6 +90,7 @@ fn needs_bootstrap(spec: &Spec) -> Result<bool> {
 fn prepare(spec: &Spec, process: &Process, options: &CreateOptions) -> Result<Prepared> {
     let mut prepared = Prepared::new(process, spec, options.preserve_fds)?;
     prepared.bundle.clone_from(&options.bundle);
+    prepared.reaper = options.init;
     prepared.waits_for_maps = spec.namespaces.creates(NamespaceKind::User);
     for namespace in spec.namespaces.iter() {
         if let Some(path) = &namespace.join {
@@ -181,6 +183,8 @@ fn adopt(dir: &StateDir, request: &Request<'_>, newborn: &Newborn) -> Result<()>
     if request.spec.namespaces.creates(NamespaceKind::User) {
         id_maps::write(procfs, newborn.pid, &request.spec.id_maps)?;
     }
+    let pid = rustix::process::Pid::from_raw(newborn.pid).ok_or_else(channel::unexpected)?;
+    network::connect(request.spec, pid)?;
     if let Some(score) = request.process.oom_score_adj {
         procfs.write(&format!("{}/oom_score_adj", newborn.pid), &score.to_string())?;
     }

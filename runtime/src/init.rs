@@ -9,6 +9,7 @@ use crate::{
     channel::{FromChild, FromParent, unexpected},
     child::{Child, Step, step, walk},
     error::OrFail,
+    reaper,
     steps::{
         cgroup, credentials, devices, hooks, limits, masks, mounts, namespaces, network, program,
         root, seccomp, sysctl, terminal,
@@ -76,6 +77,9 @@ const START: &[Step] = &[
 /// Takes a new container's first process from its birth to the program. Returns only on failure.
 pub(crate) fn run(child: &mut Child<'_>) -> Result<Infallible> {
     walk(SET_UP, child)?;
+    if child.prepared.reaper {
+        reaper::stay_behind()?;
+    }
     pass_gate(child)?;
     walk(START, child)?;
     program::execute(child)

@@ -39,6 +39,8 @@ pub(crate) struct Prepared {
     pub(crate) gate: Option<OwnedFd>,
     /// The child must not do anything before its id maps are written.
     pub(crate) waits_for_maps: bool,
+    /// Stay behind as a first process that reaps, and let the program be the second.
+    pub(crate) reaper: bool,
     /// Where the container comes from, for its hooks.
     pub(crate) bundle: PathBuf,
 }
@@ -63,6 +65,7 @@ impl Prepared {
             cgroup_is_unified: false,
             gate: None,
             waits_for_maps: false,
+            reaper: false,
             bundle: PathBuf::new(),
         })
     }

@@ -1,8 +1,13 @@
 //! The container's end of its network.
 
-use crate::{Result, child::Child};
+use configs::NamespaceKind;
 
-/// Brings up what a new network namespace has.
-pub(crate) fn set_up(_: &mut Child<'_>) -> Result<()> {
-    Ok(())
+use crate::{Result, child::Child, network};
+
+/// Brings up what a new network namespace has; the rest the parent makes, who can see both sides.
+pub(crate) fn set_up(child: &mut Child<'_>) -> Result<()> {
+    if !child.spec.namespaces.creates(NamespaceKind::Network) {
+        return Ok(());
+    }
+    network::bring_up_loopback()
 }

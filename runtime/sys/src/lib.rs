@@ -27,5 +27,5 @@ pub use mount::{MountAttr, mount_setattr};
 pub use root::Root;
 pub use scheduling::{SchedAttr, ioprio_set, sched_setattr, set_mempolicy};
 pub use seccomp::{SeccompInstruction, install_seccomp_filter};
-pub use signals::{default_signals, pidfd_send_signal};
+pub use signals::{default_signals, pidfd_send_signal, signal_set};
 pub use sockets::{receive_with_fds, send_with_fds};

@@ -37,3 +37,16 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     Errno::result(result)?;
     Ok(())
 }
+
+/// A set of signals by number, real-time ones among them, which nix has no names for.
+pub fn signal_set(numbers: impl Iterator<Item = i32>) -> SigSet {
+    // SAFETY: sigset_t is an array of integers, and all zeroes is the empty set.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    for number in numbers {
+        // Numbers glibc keeps for itself are refused, which is right.
+        // SAFETY: the set is a valid one and outlives the call.
+        unsafe { libc::sigaddset(&raw mut set, number) };
+    }
+    // SAFETY: initialised above.
+    unsafe { SigSet::from_sigset_t_unchecked(set) }
+}
