@@ -16,8 +16,7 @@ use crate::{
     error::{During, Error, Result},
     image::StoredImage,
     layer::{self, record::Record},
-    recipe,
-    remove,
+    recipe, remove,
     store::Store,
 };
 
@@ -181,7 +180,9 @@ impl Store {
         if configuration.diff_ids().iter().collect::<Vec<_>>() != recorded {
             return Err("its layers are not those of its configuration".to_owned());
         }
-        for part in [Some(&image.manifest), Some(&image.id), image.index.as_ref()].into_iter().flatten() {
+        for part in
+            [Some(&image.manifest), Some(&image.id), image.index.as_ref()].into_iter().flatten()
+        {
             if !self.blob_path(part).is_ok_and(|path| path.exists()) {
                 return Err(format!("its document {part} is missing"));
             }

@@ -183,7 +183,8 @@ impl Store {
     fn remove_left_overs(&self) -> Result<()> {
         for name in self.names_in("tmp")? {
             let path = self.path("tmp", &name);
-            if let Some(layer) = name.strip_prefix("layer-") {
+            let layer = name.strip_prefix("layer-").filter(|layer| layer.len() == 64);
+            if let Some(layer) = layer {
                 let lock_path = self.path("locks", layer);
                 let lock = Lock::attempt(&lock_path, Mode::Exclusive);
                 if lock.during("lock", lock_path.display())?.is_some() {

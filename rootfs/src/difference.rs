@@ -146,6 +146,9 @@ fn of_copy(directory: &Path, below: &Union, namespace: Namespace) -> io::Result<
     let now = Union::new(vec![directory.to_owned()], namespace);
     let mut found = Collected::default();
     now.walk(|path, shown| -> io::Result<()> {
+        if path.is_empty() {
+            return Ok(());
+        }
         let before = below.lookup(path)?;
         if shown.is_directory() {
             found.directory(path, &shown.stat, before.as_ref());

@@ -82,6 +82,14 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// What should become a layer cannot be one.
+    #[error("the new layer: {problem}{}", named(entry))]
+    NewLayer {
+        /// The entry, escaped for printing; empty when it has no name.
+        entry: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A file of the layer could not be made.
     #[error("layer {layer}: cannot {operation} {entry}")]
     Extract {

@@ -17,6 +17,7 @@ use crate::{
     layer, lock,
     overlay::Namespace,
     store::{Store, create, hex},
+    union::Union,
 };
 
 /// An image of the store, complete: everything a container needs is in its record.
@@ -103,6 +104,11 @@ impl StoredImage {
 
     pub(crate) fn namespace(&self) -> Namespace {
         self.namespace
+    }
+
+    /// Everything the image holds.
+    pub(crate) fn union(&self) -> Union {
+        Union::new(self.lower(), self.namespace).with_root(self.root().as_deref())
     }
 
     /// Directories of the store this image needs.

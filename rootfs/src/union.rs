@@ -30,6 +30,8 @@ const MAX_LINKS: usize = 40;
 pub(crate) struct Union {
     layers: Vec<PathBuf>,
     namespace: Namespace,
+    /// The layer that says what the root directory looks like.
+    root: usize,
 }
 
 /// What a path shows.
@@ -56,7 +58,14 @@ impl Found {
 
 impl Union {
     pub(crate) fn new(layers: Vec<PathBuf>, namespace: Namespace) -> Self {
-        Self { layers, namespace }
+        Self { layers, namespace, root: 0 }
+    }
+
+    /// The same, with the root directory's metadata from one of the layers instead of the topmost.
+    pub(crate) fn with_root(mut self, root: Option<&Path>) -> Self {
+        let is_root = |layer: &PathBuf| Some(layer.as_path()) == root;
+        self.root = self.layers.iter().position(is_root).unwrap_or(0);
+        self
     }
 
     pub(crate) fn namespace(&self) -> Namespace {
@@ -66,7 +75,12 @@ impl Union {
     /// The root directory.
     pub(crate) fn root(&self) -> io::Result<Found> {
         let all: Vec<usize> = (0..self.layers.len()).collect();
-        self.merge(&all, b"")?.ok_or_else(|| Errno::NOENT.into())
+        let mut found = self.merge(&all, b"")?.ok_or(Errno::NOENT)?;
+        if self.root != found.layer {
+            found.stat = rustix::fs::fstat(self.open(self.root, b"", OFlags::PATH)?)?;
+            found.layer = self.root;
+        }
+        Ok(found)
     }
 
     /// What is at `path`, which must not lead through a symlink.

@@ -1,7 +1,7 @@
 //! Blocks of bytes passed from thread to thread: a bounded channel whose buffers come back.
 
 use std::{
-    io::{self, BufRead, Read},
+    io::{self, BufRead, Read, Write},
     sync::mpsc::{self, Receiver, Sender, SyncSender},
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn pipe() -> (Writer, Blocks) {
     let (full, incoming) = mpsc::sync_channel(DEPTH);
     let (back, empty) = mpsc::channel();
     let blocks = Blocks { incoming, back, current: None, position: 0, ended: false };
-    (Writer { full, empty, made: 0 }, blocks)
+    (Writer { full, empty, made: 0, current: None }, blocks)
 }
 
 /// The end that fills blocks.
@@ -35,6 +35,8 @@ pub(crate) struct Writer {
     full: SyncSender<Message>,
     empty: Receiver<Block>,
     made: usize,
+    /// What was written but not handed over yet.
+    current: Option<Block>,
 }
 
 impl Writer {
@@ -65,7 +67,10 @@ impl Writer {
     }
 
     /// Says that everything was written. A writer dropped without it has failed.
-    pub(crate) fn finish(self) -> io::Result<()> {
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        if let Some(block) = self.current.take() {
+            self.full.send(Message::Block(block)).map_err(|_| gone())?;
+        }
         self.full.send(Message::End).map_err(|_| gone())
     }
 
@@ -77,6 +82,31 @@ impl Writer {
         let mut block = self.empty.recv().map_err(|_| gone())?;
         block.length = 0;
         Ok(block)
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut block = match self.current.take() {
+            Some(block) => block,
+            None => self.empty_block()?,
+        };
+        let room = block.bytes.get_mut(block.length..).unwrap_or_default();
+        let count = room.len().min(bytes.len());
+        if let (Some(to), Some(from)) = (room.get_mut(..count), bytes.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        block.length += count;
+        if block.length == block.bytes.len() {
+            self.full.send(Message::Block(block)).map_err(|_| gone())?;
+        } else {
+            self.current = Some(block);
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

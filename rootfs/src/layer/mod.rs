@@ -9,6 +9,7 @@
 //! ```
 
 pub(crate) mod blocks;
+mod create;
 mod inflate;
 mod partial;
 pub(crate) mod record;
@@ -24,6 +25,7 @@ use std::{
 use oci_spec::image::{Descriptor, Digest, MediaType};
 
 pub use inflate::Compression;
+pub(crate) use inflate::reader as decompress;
 
 use crate::{
     error::{During, Error, Result},

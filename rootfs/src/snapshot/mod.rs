@@ -215,7 +215,7 @@ impl Store {
             .during("write", path.display())?;
         if record.copied {
             let files = make("files")?;
-            let union = Union::new(record.below.clone(), record.namespace);
+            let union = Union::new(record.below.clone(), record.namespace).with_root(root);
             return copy::tree(&union, &files).during("copy to", files.display());
         }
         make("work")?;

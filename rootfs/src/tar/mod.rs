@@ -7,6 +7,7 @@
 mod field;
 mod pax;
 mod sparse;
+pub(crate) mod writer;
 
 use std::io::{self, BufRead};
 

@@ -1,0 +1,271 @@
+//! New images: what a container changed on top of what it was made from, or a tarball by itself.
+
+use std::io::{self, BufReader, Read, Write};
+
+use oci_spec::image::{Descriptor, MediaType};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    compress::{Compressed, compress},
+    document::unusable,
+    error::{During, Result},
+    image::{StoredImage, StoredLayer, digest_of},
+    layer::{self, Compression},
+    pack::{Packer, Times},
+    snapshot::{Snapshot, SnapshotKind},
+    store::Store,
+    union::Union,
+};
+
+/// Which kind of documents describe a new image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Those of the OCI image specification.
+    #[default]
+    Oci,
+    /// Those of docker's schema 2.
+    Docker,
+}
+
+/// What a new image is to be.
+pub struct NewImage<'n> {
+    /// When it was made (RFC 3339).
+    pub created: String,
+    /// Who made it.
+    pub author: Option<String>,
+    /// What the user says about it.
+    pub comment: Option<String>,
+    /// What made the new layer, as the history shows it.
+    pub created_by: String,
+    /// Operating system and architecture, for an image that is based on no other.
+    pub platform: (String, String),
+    /// Which documents describe it.
+    pub format: Format,
+    /// How the new layer is compressed, and how hard.
+    pub compression: (Compression, Option<i32>),
+    /// How times of files are written.
+    pub times: Times,
+    /// Put everything into one layer.
+    pub squash: bool,
+    /// Changes the part of the configuration that says how containers run (`Env`, `Cmd` …).
+    pub configure: &'n mut dyn FnMut(&mut Map<String, Value>),
+}
+
+impl Store {
+    /// Makes an image of what a snapshot changed, on top of the image it was made from.
+    pub fn commit(
+        &self,
+        snapshot: &Snapshot,
+        name: Option<&str>,
+        new: NewImage<'_>,
+    ) -> Result<StoredImage> {
+        let (compression, level) = new.compression;
+        let times = new.times;
+        if new.squash || snapshot.image.is_none() {
+            let layer = self.create_layer(compression, level, |mut output| {
+                Packer::new(&mut output, snapshot.namespace, times).tree(&snapshot.union())
+            })?;
+            let base = snapshot.image.as_ref().map(|image| image.config.as_str());
+            return self.describe_image(name, base, Vec::new(), layer, new);
+        }
+        let found = snapshot.differences()?;
+        let changes = snapshot.changes();
+        let root = sys::Root::open(changes).during("open", changes.display())?;
+        let layer = self.create_layer(compression, level, |mut output| {
+            Packer::new(&mut output, snapshot.namespace, times).differences(&root, &found)
+        })?;
+        let base = snapshot.image.as_ref();
+        let layers = base.map(|image| image.layers.clone()).unwrap_or_default();
+        self.describe_image(name, base.map(|image| image.config.as_str()), layers, layer, new)
+    }
+
+    /// Makes an image with one layer of a tar archive, compressed or not.
+    pub fn import(
+        &self,
+        tar: impl Read + Send,
+        name: Option<&str>,
+        new: NewImage<'_>,
+    ) -> Result<StoredImage> {
+        let (compression, level) = new.compression;
+        let layer = self.create_layer(compression, level, |output| {
+            io::copy(&mut layer::decompress(BufReader::new(tar))?, output).map(drop)
+        })?;
+        self.describe_image(name, None, Vec::new(), layer, new)
+    }
+
+    /// Writes everything a container sees in its files, as a tar.
+    pub fn export(&self, snapshot: &Snapshot, output: &mut dyn Write) -> Result<()> {
+        let mut output = output;
+        Packer::new(&mut output, snapshot.namespace, Times::default())
+            .tree(&snapshot.union())
+            .during("export", &snapshot.name)
+    }
+
+    /// Writes everything an image holds as a tar: its layers on top of each other.
+    pub fn export_image(&self, image: &StoredImage, output: &mut dyn Write) -> Result<()> {
+        let mut output = output;
+        let union = image.union();
+        Packer::new(&mut output, image.namespace(), Times::default())
+            .tree(&union)
+            .during("export", &image.id)
+    }
+
+    /// Copies everything an image holds into a directory, which must exist and should be empty.
+    pub fn unpack(&self, image: &StoredImage, directory: &std::path::Path) -> Result<()> {
+        crate::copy::tree(&image.union(), directory).during("unpack to", directory.display())
+    }
+
+    /// Compresses a stored layer anew, for a push that asks for it or has no blob to send.
+    pub fn recompress(
+        &self,
+        layer: &StoredLayer,
+        compression: Compression,
+        level: Option<i32>,
+        output: &mut (dyn Write + Send),
+    ) -> Result<Compressed> {
+        let mut tar = self.layer_tar(&layer.diff_id)?;
+        compress(&mut tar, output, compression, level).during("compress", &layer.diff_id)
+    }
+
+    fn describe_image(
+        &self,
+        name: Option<&str>,
+        base: Option<&str>,
+        mut layers: Vec<StoredLayer>,
+        layer: StoredLayer,
+        new: NewImage<'_>,
+    ) -> Result<StoredImage> {
+        let is_alone = layers.is_empty();
+        layers.push(layer);
+        let format = new.format;
+        let config = configuration(base, is_alone, &layers, new)?;
+        let (manifest, media_type) = manifest(&config, &layers, format)?;
+        self.add_image(name, &manifest, media_type, &config, None)
+    }
+}
+
+impl Snapshot {
+    /// Everything the container sees.
+    fn union(&self) -> Union {
+        let layers = match &self.kind {
+            SnapshotKind::Overlay { lower, upper, .. } => {
+                std::iter::once(upper).chain(lower).cloned().collect()
+            }
+            SnapshotKind::Directory(directory) => vec![directory.clone()],
+        };
+        Union::new(layers, self.namespace)
+    }
+}
+
+/// The base's configuration with one layer and one line of history more. What this program does not know
+/// is passed on as it is.
+fn configuration(
+    base: Option<&str>,
+    is_alone: bool,
+    layers: &[StoredLayer],
+    new: NewImage<'_>,
+) -> Result<Vec<u8>> {
+    let fail = |problem| unusable("configuration", problem);
+    let mut config: Map<String, Value> = match base {
+        Some(base) => serde_json::from_str(base).map_err(fail)?,
+        None => Map::new(),
+    };
+    let (os, architecture) = new.platform;
+    config.entry("os").or_insert_with(|| os.into());
+    config.entry("architecture").or_insert_with(|| architecture.into());
+    config.insert("created".to_owned(), new.created.clone().into());
+    // Docker's leftovers of the build of the base.
+    config.remove("container");
+    config.remove("container_config");
+    if let Some(author) = &new.author {
+        config.insert("author".to_owned(), author.clone().into());
+    }
+    let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_ref()).collect();
+    config.insert("rootfs".to_owned(), json!({"type": "layers", "diff_ids": diff_ids}));
+    let mut line = Map::new();
+    line.insert("created".to_owned(), new.created.into());
+    line.insert("created_by".to_owned(), new.created_by.into());
+    let optional = [("author", new.author), ("comment", new.comment)];
+    for (key, value) in optional.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+        line.insert(key.to_owned(), value.into());
+    }
+    let history = config.entry("history").or_insert_with(|| json!([]));
+    if is_alone || !history.is_array() {
+        *history = json!([]);
+    }
+    if let Value::Array(history) = history {
+        history.push(line.into());
+    }
+    let run = config.entry("config").or_insert_with(|| json!({}));
+    if !run.is_object() {
+        *run = json!({});
+    }
+    if let Value::Object(run) = run {
+        (new.configure)(run);
+    }
+    serde_json::to_vec(&config).map_err(fail)
+}
+
+fn manifest(
+    config: &[u8],
+    layers: &[StoredLayer],
+    format: Format,
+) -> Result<(Vec<u8>, &'static str)> {
+    let (media_type, config_type) = match format {
+        Format::Oci => (
+            "application/vnd.oci.image.manifest.v1+json",
+            "application/vnd.oci.image.config.v1+json",
+        ),
+        Format::Docker => (
+            "application/vnd.docker.distribution.manifest.v2+json",
+            "application/vnd.docker.container.image.v1+json",
+        ),
+    };
+    let describe = |layer: &StoredLayer| {
+        let blob = &layer.blob;
+        json!({
+            "mediaType": layer_type(blob, format),
+            "digest": blob.digest().as_ref(),
+            "size": blob.size(),
+        })
+    };
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "config": {
+            "mediaType": config_type,
+            "digest": digest_of(config)?.as_ref(),
+            "size": config.len(),
+        },
+        "layers": layers.iter().map(describe).collect::<Vec<_>>(),
+    });
+    let bytes = serde_json::to_vec(&manifest).map_err(|problem| unusable("manifest", problem))?;
+    Ok((bytes, media_type))
+}
+
+/// What a layer is called in a manifest of this format.
+fn layer_type(blob: &Descriptor, format: Format) -> String {
+    let name = blob.media_type().to_string();
+    let compression = match blob.media_type() {
+        MediaType::ImageLayer | MediaType::ImageLayerNonDistributable => Compression::None,
+        MediaType::ImageLayerZstd | MediaType::ImageLayerNonDistributableZstd => Compression::Zstd,
+        MediaType::Other(name) if name.ends_with("zstd") => Compression::Zstd,
+        MediaType::Other(name) if name.ends_with("tar") => Compression::None,
+        _ => Compression::Gzip,
+    };
+    match (format, compression) {
+        (Format::Oci, _) if name.starts_with("application/vnd.oci.") => name,
+        (Format::Oci, Compression::None) => MediaType::ImageLayer.to_string(),
+        (Format::Oci, Compression::Gzip) => MediaType::ImageLayerGzip.to_string(),
+        (Format::Oci, Compression::Zstd) => MediaType::ImageLayerZstd.to_string(),
+        (Format::Docker, Compression::None) => {
+            "application/vnd.docker.image.rootfs.diff.tar".to_owned()
+        }
+        (Format::Docker, Compression::Gzip) => {
+            "application/vnd.docker.image.rootfs.diff.tar.gzip".to_owned()
+        }
+        (Format::Docker, Compression::Zstd) => {
+            "application/vnd.docker.image.rootfs.diff.tar.zstd".to_owned()
+        }
+    }
+}
