@@ -233,9 +233,8 @@ impl Made {
         wanted: &configs::Cgroup,
     ) -> Result<()> {
         prepared.cgroup_is_unified = place.is_unified();
-        let cgroup = Cgroup::create(place)?;
+        let cgroup = Cgroup::create(place, &wanted.resources)?;
         self.cgroup = Some(cgroup.clone());
-        cgroup.apply(&wanted.resources)?;
         prepared.door = Some(cgroup.door()?);
         prepared.cgroup = Some(cgroup);
         Ok(())

@@ -7,6 +7,7 @@
 
 mod control;
 mod create;
+mod dbus;
 mod devices;
 mod file;
 mod layout;
@@ -14,6 +15,7 @@ mod oom;
 mod place;
 mod remove;
 mod statistics;
+mod systemd;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -43,18 +45,36 @@ use crate::{Error, Result, error::OrFail};
 #[derive(Clone, Debug)]
 pub struct Cgroup {
     place: Place,
+    /// Keeps a new scope of systemd's alive until the container is in it.
+    _placeholder: Option<systemd::Placeholder>,
 }
 
 impl Cgroup {
-    /// Makes the directories. What this makes and cannot complete it takes away again.
-    pub fn create(place: Place) -> Result<Self> {
-        create::create(&place)?;
-        Ok(Self { place })
+    /// Makes it, with its limits in force before anything runs in it (D-31). What this makes and cannot
+    /// complete it takes away again.
+    ///
+    /// With systemd, the value has to live until a process of the container is inside.
+    pub fn create(place: Place, resources: &Resources) -> Result<Self> {
+        let placeholder = match &place.unit {
+            Some(unit) => Some(systemd::start(unit, resources)?),
+            None => {
+                create::create(&place)?;
+                None
+            }
+        };
+        let cgroup = Self { place, _placeholder: placeholder };
+        cgroup.write(resources).inspect_err(|_| {
+            // The error that brought us here is the one to report.
+            if let Err(error) = cgroup.remove() {
+                log::warn!("cannot remove the cgroup: {error}");
+            }
+        })?;
+        Ok(cgroup)
     }
 
     /// The cgroup of a container that was made earlier.
     pub fn open(place: Place) -> Self {
-        Self { place }
+        Self { place, _placeholder: None }
     }
 
     /// Where it is.
@@ -62,9 +82,15 @@ impl Cgroup {
         &self.place
     }
 
-    /// Applies limits, to a new cgroup or a running one. A limit that cannot be applied is an error
-    /// (D-31).
+    /// Changes limits. One that cannot be applied is an error (D-31).
     pub fn apply(&self, resources: &Resources) -> Result<()> {
+        if let Some(unit) = &self.place.unit {
+            systemd::update(unit, resources)?;
+        }
+        self.write(resources)
+    }
+
+    fn write(&self, resources: &Resources) -> Result<()> {
         if self.place.is_unified() {
             v2::apply(&self.place, resources)
         } else {
@@ -98,7 +124,7 @@ impl Cgroup {
         for directory in place.legacy.iter_mut().chain(&mut place.unified) {
             directory.path.push(name);
         }
-        Self { place }.door()
+        Self::open(place).door()
     }
 
     /// Moves another process in. Slow: the kernel waits for an RCU grace period (10 ms), which a
@@ -160,6 +186,11 @@ impl Cgroup {
     /// Removes the directories, those below them first, waiting for processes that are dying. What is
     /// gone already is no error.
     pub fn remove(&self) -> Result<()> {
+        if let (Some(unit), Some(path)) = (&self.place.unit, self.place.unified_directory())
+            && rustix::fs::stat(path).is_ok()
+        {
+            systemd::stop(unit)?;
+        }
         remove::remove(&self.place)
     }
 }

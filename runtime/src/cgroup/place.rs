@@ -9,7 +9,10 @@ use std::{
 use configs::CgroupDriver;
 use serde::{Deserialize, Serialize};
 
-use super::layout::{self, Layout, Own};
+use super::{
+    layout::{self, Layout, Own},
+    systemd::Unit,
+};
 use crate::{ContainerId, Error, Result};
 
 /// Below this the containers live for which no path was asked.
@@ -22,6 +25,9 @@ pub struct Place {
     pub(super) legacy: Vec<Directory>,
     /// Version 2.
     pub(super) unified: Option<Directory>,
+    /// Who made it, if not we.
+    #[serde(default)]
+    pub(super) unit: Option<Unit>,
 }
 
 /// A directory in one hierarchy.
@@ -47,10 +53,21 @@ impl Place {
     pub fn choose(cgroup: &configs::Cgroup, id: &ContainerId) -> Result<Self> {
         match cgroup.driver {
             CgroupDriver::Cgroupfs => Self::of_path(&cgroup.path, id),
-            CgroupDriver::Systemd => {
-                Err(Error::Unsupported("the systemd cgroup driver is not there yet".into()))
-            }
+            CgroupDriver::Systemd => Self::of_unit(Unit::parse(&cgroup.path, id)?),
         }
+    }
+
+    /// systemd has its own idea of version 1's hierarchies, and gave them up in version 256.
+    fn of_unit(unit: Unit) -> Result<Self> {
+        let layout = layout::detect()?;
+        if !layout.legacy.is_empty() {
+            return Err(Error::Unsupported(
+                "the systemd cgroup driver needs cgroup version 2 alone, this system has version 1"
+                    .into(),
+            ));
+        }
+        let place = Self::below_roots(layout, &unit.path()?);
+        Ok(Self { unit: Some(unit), ..place })
     }
 
     fn of_path(path: &Path, id: &ContainerId) -> Result<Self> {
@@ -77,6 +94,7 @@ impl Place {
         Self {
             legacy: layout.legacy.into_iter().map(directory).collect(),
             unified: layout.unified.map(|mount| directory((String::new(), mount))),
+            unit: None,
         }
     }
 
@@ -96,6 +114,7 @@ impl Place {
                 .map(|(hierarchy, mount)| directory(hierarchy, mount, false))
                 .collect(),
             unified: layout.unified.map(|mount| directory(String::new(), mount, alone)),
+            unit: None,
         })
     }
 

@@ -49,7 +49,7 @@ fn inhabited(name: &str) -> Option<Inhabited> {
         return None;
     }
     let name = format!("/crun-cargo-test-{}/{name}", std::process::id());
-    let cgroup = Cgroup::create(place(&name)).unwrap();
+    let cgroup = Cgroup::create(place(&name), &Resources::default()).unwrap();
     // Starts another program once it is in, so that memory is charged.
     let mut child = Command::new("sh")
         .args(["-c", "read go; /bin/true; echo in; sleep 1000; true"])
@@ -121,7 +121,7 @@ fn removing_waits_for_the_dying_and_takes_what_is_below() {
 #[test]
 fn a_cgroup_of_others_is_refused() {
     let Some(this) = inhabited("taken") else { return };
-    let error = Cgroup::create(this.cgroup.place.clone()).unwrap_err();
+    let error = Cgroup::create(this.cgroup.place.clone(), &Resources::default()).unwrap_err();
     assert!(error.to_string().contains("has processes already"), "{error}");
     this.cgroup.processes().unwrap();
 }

@@ -104,7 +104,7 @@ fn memory(directory: &Path, memory: &Memory) -> Result<()> {
 }
 
 /// Version 1 limits the sum of memory and swap, version 2 swap alone.
-fn swap(memory: &Memory) -> Result<Option<i64>> {
+pub(super) fn swap(memory: &Memory) -> Result<Option<i64>> {
     let sum = match (memory.limit, memory.swap) {
         (Some(-1), None) | (_, Some(-1)) => return Ok(Some(-1)),
         (_, None | Some(0)) => return Ok(None),
@@ -149,7 +149,7 @@ fn cpu(directory: &Path, cpu: &Cpu) -> Result<()> {
 
 /// 2…262144 with 1024 as normal becomes 1…10000 with 100 as normal, on the curve runc, crun and
 /// systemd's users agreed on: quadratic in the logarithm, through (2, 1), (1024, 100), (262144, 10000).
-fn weight_of_shares(shares: u64) -> u64 {
+pub(super) fn weight_of_shares(shares: u64) -> u64 {
     const MAX_SHARES: u64 = 262_144;
     const MAX_WEIGHT: u64 = 10_000;
     if shares <= 2 {

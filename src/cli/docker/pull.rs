@@ -65,7 +65,10 @@ impl Verb for Pull {
         let sources =
             if self.all_tags { every_tag(&self.image, &access)? } else { vec![self.image.clone()] };
         if self.all_tags && self.rootfs.is_wanted() {
-            return Err(advise("--all-tags: one directory cannot be several images", "pull one tag"));
+            return Err(advise(
+                "--all-tags: one directory cannot be several images",
+                "pull one tag",
+            ));
         }
         for source in sources {
             let name = source.to_string();
