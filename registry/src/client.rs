@@ -27,6 +27,7 @@ use crate::{
 };
 use host::Host;
 pub use search::Found;
+pub(crate) use tags::nearest as nearest_tags;
 
 /// Fetches images. Cheap to make and to clone; all clones share connections, tokens and one network thread,
 /// which starts with the first request and has ended when the last clone is dropped.

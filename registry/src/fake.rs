@@ -2,6 +2,8 @@
 //!
 //! For tests only (feature `fake`). What it stores is in memory; what it was asked is kept for inspection.
 
+mod v1;
+
 use std::{
     collections::HashMap,
     io::{self, Read, Write},
@@ -17,6 +19,8 @@ use crate::{
     digest_of,
     server::http::{Content, Incoming, Outgoing, Running},
 };
+
+pub use v1::{V1Registry, V1State};
 
 /// One way to misbehave, the next `times` times that a request matches.
 #[derive(Clone, Debug)]
@@ -218,7 +222,7 @@ impl Proxy {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

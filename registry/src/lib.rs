@@ -31,6 +31,7 @@ mod secret;
 mod server;
 mod source;
 mod transport;
+pub mod v1;
 
 pub use client::{Client, Found};
 pub use copy::{Copy, copy};

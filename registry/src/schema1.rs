@@ -106,7 +106,7 @@ fn signed_part(bytes: &[u8], document: &Manifest, what: &str) -> Result<Vec<u8>>
     Ok(payload)
 }
 
-fn history_entry(v1: &Map<String, Value>, is_empty: bool) -> Value {
+pub(crate) fn history_entry(v1: &Map<String, Value>, is_empty: bool) -> Value {
     let mut entry = Map::new();
     for (from, to) in [("created", "created"), ("author", "author"), ("comment", "comment")] {
         if let Some(value) = v1.get(from).filter(|value| *value != "") {
@@ -124,7 +124,7 @@ fn history_entry(v1: &Map<String, Value>, is_empty: bool) -> Value {
     Value::Object(entry)
 }
 
-fn configuration(
+pub(crate) fn configuration(
     mut newest: Map<String, Value>,
     history: Vec<Value>,
     architecture: Option<String>,
@@ -155,7 +155,8 @@ impl Schema1 {
             })
             .collect();
         let config = raw_config(self.config, what)?;
-        let manifest = raw_manifest(&config, &layers, what)?;
+        let blobs: Vec<&Descriptor> = layers.iter().map(|layer| &layer.descriptor).collect();
+        let manifest = raw_manifest(&config, &blobs, what)?;
         Ok(Image { source, digest: self.digest, manifest, config, layers, index: None })
     }
 }
@@ -174,12 +175,13 @@ impl Image {
             layer.diff_id = Some(diff_id.clone());
         }
         self.config = raw_config(config, &what)?;
-        self.manifest = raw_manifest(&self.config, &self.layers, &what)?;
+        let blobs: Vec<&Descriptor> = self.layers.iter().map(|it| &it.descriptor).collect();
+        self.manifest = raw_manifest(&self.config, &blobs, &what)?;
         Ok(self)
     }
 }
 
-fn raw_config(
+pub(crate) fn raw_config(
     config: Map<String, Value>,
     what: &str,
 ) -> Result<Raw<oci_spec::image::ImageConfiguration>> {
@@ -189,12 +191,11 @@ fn raw_config(
     Ok(manifest::raw(bytes, DOCKER_CONFIG.into(), value))
 }
 
-fn raw_manifest(
+pub(crate) fn raw_manifest(
     config: &Raw<oci_spec::image::ImageConfiguration>,
-    layers: &[Layer],
+    layers: &[&Descriptor],
     what: &str,
 ) -> Result<Raw<ImageManifest>> {
-    let layers: Vec<&Descriptor> = layers.iter().map(|layer| &layer.descriptor).collect();
     let value = json!({"schemaVersion": 2, "mediaType": DOCKER_MANIFEST,
         "config": config.descriptor(), "layers": layers});
     let bytes = value.to_string().into_bytes();

@@ -215,8 +215,11 @@ impl Host {
     ) -> Request {
         let mut headers = call.headers.clone();
         let is_own = same_origin(&url, base);
-        if let Some(authorization) = authorization.filter(|_| is_own) {
-            headers.insert(header::AUTHORIZATION, authorization.clone());
+        if !is_own {
+            headers.remove(header::AUTHORIZATION);
+            headers.remove(header::COOKIE);
+        } else if let Some(authorization) = authorization {
+            headers.entry(header::AUTHORIZATION).or_insert_with(|| authorization.clone());
         }
         // An address for an upload may be elsewhere from the start.
         let zone = *self.zone.lock().unwrap_or_else(PoisonError::into_inner);

@@ -62,7 +62,7 @@ pub(super) fn next_page(answer: &Response) -> Option<String> {
 }
 
 /// The tags that look most like the one that does not exist.
-pub(super) fn nearest(wanted: &str, tags: &[String]) -> Vec<String> {
+pub(crate) fn nearest(wanted: &str, tags: &[String]) -> Vec<String> {
     let mut ranked: Vec<(usize, &String)> = tags
         .iter()
         .take(10_000)

@@ -1,0 +1,201 @@
+//! From a v1 registry into an OCI layout.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufReader, Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use oci_spec::image::{Descriptor, Digest};
+use serde_json::{Map, Value};
+
+use super::{Moved, check_id, session::Session};
+use crate::{
+    Client, Error, Reference, Result, Source,
+    digest::Hasher,
+    error::Cause,
+    local::write::Writer,
+    manifest::{DOCKER_LAYER_GZIP, DOCKER_LAYER_TAR, DOCKER_MANIFEST},
+    push::Push,
+    schema1,
+    transport::{Method, header},
+};
+
+const MAX_LAYERS: usize = 1_000;
+const PAYLOAD_CHECKSUM: header::HeaderName =
+    header::HeaderName::from_static("x-docker-payload-checksum");
+
+/// Pulls an image from a v1 registry into the OCI layout at `layout`, where it is named after its tag.
+///
+/// The digests are those of what arrived: the protocol has none to check against, except for a checksum that
+/// some servers send, which then must be right.
+pub fn pull(client: &Client, name: &Reference, layout: &Path, moved: &Moved<'_>) -> Result<Source> {
+    let (session, _) = Session::open(client, name, Method::GET, bytes::Bytes::new())?;
+    let id = image_id(&session, name)?;
+    let ancestry = ancestry(&session, &id)?;
+    let tag = name.tag_or_digest();
+    let to = Source::OciLayout { directory: layout.to_owned(), tag: Some(tag.clone()) };
+    let mut writer = Writer::create(&to)?;
+    let (mut layers, mut diff_ids, mut history, mut newest) = (vec![], vec![], vec![], Map::new());
+    for id in ancestry.iter().rev() {
+        let (layer, json) = fetch(&session, client, id, layout, moved)?;
+        history.push(schema1::history_entry(&json, false));
+        newest = json;
+        put(&mut writer, &layer)?;
+        diff_ids.push(layer.diff_id.to_string());
+        layers.push(layer.blob.clone());
+    }
+    let mut config = schema1::configuration(newest, history, None);
+    config.insert("rootfs".into(), serde_json::json!({"type": "layers", "diff_ids": diff_ids}));
+    let what = name.familiar();
+    let config = schema1::raw_config(config, &what)?;
+    let layers: Vec<&Descriptor> = layers.iter().collect();
+    let manifest = schema1::raw_manifest(&config, &layers, &what)?;
+    let open = |_: &Descriptor, _: u64| -> Result<Box<dyn Read + Send>, Cause> {
+        Ok(Box::new(io::Cursor::new(config.bytes.clone())))
+    };
+    writer.put(manifest.config(), &Push::new(&open))?;
+    writer.put_document(&manifest.bytes, DOCKER_MANIFEST, &[tag])?;
+    writer.finish()?;
+    Ok(to)
+}
+
+fn image_id(session: &Session, name: &Reference) -> Result<String> {
+    let tags = session.json(&format!("/v1/repositories/{}/tags", session.repository))?;
+    let tag = name.tag().unwrap_or("latest");
+    let id = tags.get(tag).and_then(Value::as_str);
+    let Some(id) = id else {
+        let known: Vec<String> =
+            tags.as_object().map(|tags| tags.keys().cloned().collect()).unwrap_or_default();
+        let nearest = crate::client::nearest_tags(tag, &known);
+        return Err(Error::UnknownTag { name: name.name(), tag: tag.to_owned(), nearest });
+    };
+    check_id(id, &session.what)?;
+    Ok(id.to_owned())
+}
+
+/// The layers' names, newest first.
+fn ancestry(session: &Session, id: &str) -> Result<Vec<String>> {
+    let list = session.json(&format!("/v1/images/{id}/ancestry"))?;
+    let refuse =
+        |problem: &str| Error::Document { what: session.what.clone(), problem: problem.to_owned() };
+    let list = list.as_array().ok_or_else(|| refuse("its ancestry is no list"))?;
+    let ids: Vec<String> = list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    if ids.is_empty() || ids.len() > MAX_LAYERS || ids.len() != list.len() {
+        return Err(refuse("its ancestry is malformed"));
+    }
+    ids.iter().try_for_each(|id| check_id(id, &session.what))?;
+    Ok(ids)
+}
+
+struct Fetched {
+    file: Partial,
+    blob: Descriptor,
+    diff_id: Digest,
+}
+
+/// A file that goes away.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn put(writer: &mut Writer, layer: &Fetched) -> Result<()> {
+    let open = |_: &Descriptor, _: u64| -> Result<Box<dyn Read + Send>, Cause> {
+        Ok(Box::new(File::open(&layer.file.0)?))
+    };
+    writer.put(&layer.blob, &Push::new(&open))
+}
+
+/// Fetches a layer and its description, as often as needed: without digests and sizes there is nothing to
+/// continue from.
+fn fetch(
+    session: &Session,
+    client: &Client,
+    id: &str,
+    layout: &Path,
+    moved: &Moved<'_>,
+) -> Result<(Fetched, Map<String, Value>)> {
+    let mut backoff = session.layers.backoff();
+    loop {
+        match fetch_once(session, id, layout, moved) {
+            Err(error) if backoff.wait_after_interruption(&error) => {
+                log::debug!("{} retries at most", client.retries());
+            }
+            other => return other,
+        }
+    }
+}
+
+fn fetch_once(
+    session: &Session,
+    id: &str,
+    layout: &Path,
+    moved: &Moved<'_>,
+) -> Result<(Fetched, Map<String, Value>)> {
+    let answer = session
+        .send(&session.layers, session.call(Method::GET, &format!("/v1/images/{id}/json")))?;
+    let checksum = answer.header(PAYLOAD_CHECKSUM).map(str::to_owned);
+    let json = answer.read_all(crate::manifest::MAX_DOCUMENT)?;
+    let path = layout.join(format!(".v1.{}.partial", std::process::id()));
+    let failed = |source| Error::File { doing: "write", path: path.clone(), source };
+    let partial = Partial(path.clone());
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.read(true).write(true).create(true).truncate(true).open(&path).map_err(failed)?;
+    let mut payload = Hasher::default();
+    payload.update(&json);
+    payload.update(b"\n");
+    let mut compressed = Hasher::default();
+    let layer = format!("/v1/images/{id}/layer");
+    let mut body = session.send(&session.layers, session.call(Method::GET, &layer))?.into_reader();
+    let mut size = 0;
+    while let Some(block) = body.next_block()? {
+        payload.update(&block);
+        compressed.update(&block);
+        file.write_all(&block).map_err(failed)?;
+        size += u64::try_from(block.len()).unwrap_or_default();
+        moved(id, size);
+    }
+    let found = payload.finish();
+    if let Some(expected) = checksum.filter(|it| it.starts_with("sha256:")) {
+        let expected = crate::parse_digest(&expected)?;
+        if expected != found {
+            let what = format!("layer {}", id.get(..12).unwrap_or_default());
+            return Err(Error::DigestMismatch { what, expected, found });
+        }
+    }
+    file.rewind().map_err(failed)?;
+    let (media_type, diff_id) = inspect(&mut file).map_err(failed)?;
+    let blob = Descriptor::new(media_type.into(), size, compressed.finish());
+    let json = crate::json::parse(&json, &session.what)?;
+    Ok((Fetched { file: partial, blob, diff_id }, json))
+}
+
+/// Whether a layer is compressed, and the digest of the tar inside.
+fn inspect(file: &mut File) -> io::Result<(&'static str, Digest)> {
+    let mut start = [0; 2];
+    let length = file.read(&mut start)?;
+    file.rewind()?;
+    let mut hasher = Hasher::default();
+    let reader = BufReader::with_capacity(128 << 10, file);
+    if length == 2 && start == [0x1f, 0x8b] {
+        hash(&mut flate2::bufread::MultiGzDecoder::new(reader), &mut hasher)?;
+        return Ok((DOCKER_LAYER_GZIP, hasher.finish()));
+    }
+    hash(&mut { reader }, &mut hasher)?;
+    Ok((DOCKER_LAYER_TAR, hasher.finish()))
+}
+
+fn hash(reader: &mut dyn Read, hasher: &mut Hasher) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => hasher.update(buffer.get(..count).unwrap_or_default()),
+        }
+    }
+}
