@@ -54,9 +54,10 @@ integration: ## the black-box tests: the program as a user sees it
 	$(SCRIPTS)/test -p integration
 
 bench: ## how fast, compared with the kernel's floor and with other programs
-	$(SCRIPTS)/setup test
-	$(CARGO) build --release -p crun-cargo -p integration
-	$(SCRIPTS)/as-root target/$(TARGET)/release/bench
+	$(SCRIPTS)/setup bench
+	$(CARGO) build --release -p crun-cargo
+	$(CARGO) build -p integration
+	CRUN_CARGO=$(CURDIR)/$(RELEASE) $(SCRIPTS)/as-root target/$(TARGET)/debug/bench $(GROUPS)
 
 test-vm: ## the black-box tests on cgroup v2 with systemd, in a virtual machine
 	$(SCRIPTS)/test-vm

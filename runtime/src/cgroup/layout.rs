@@ -13,6 +13,9 @@ const USUAL: &str = "/sys/fs/cgroup";
 /// `CGROUP2_SUPER_MAGIC`, statfs(2).
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
+/// `CGROUP_SUPER_MAGIC`, statfs(2): any hierarchy of version 1.
+const CGROUP1_MAGIC: u64 = 0x0027_e0eb;
+
 /// The hierarchies of a system, by mount point.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -26,19 +29,19 @@ pub(super) struct Layout {
 /// Looks at the usual place, and only if nothing is there at all mounts.
 pub(super) fn detect() -> Result<Layout> {
     let usual = Path::new(USUAL);
-    if is_cgroup2(usual) {
+    if is(CGROUP2_MAGIC, usual) {
         return Ok(Layout { unified: Some(usual.to_owned()), ..Layout::default() });
     }
     let layout = directories(usual).unwrap_or_default();
     if layout == Layout::default() { mounted() } else { Ok(layout) }
 }
 
-fn is_cgroup2(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(CGROUP2_MAGIC))
+fn is(magic: u64, path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(magic))
 }
 
-/// A directory per hierarchy; links (`cpu` to `cpu,cpuacct`) are other names of the same. What is no
-/// cgroup after all is found out when its `tasks` file is missing.
+/// A directory per hierarchy; links (`cpu` to `cpu,cpuacct`) are other names of the same. A directory
+/// where nothing is mounted, or something else is, belongs to nobody's hierarchy.
 fn directories(usual: &Path) -> io::Result<Layout> {
     let mut layout = Layout::default();
     for entry in fs::read_dir(usual)? {
@@ -47,9 +50,11 @@ fn directories(usual: &Path) -> io::Result<Layout> {
             continue;
         }
         let Ok(name) = entry.file_name().into_string() else { continue };
-        match name.as_str() {
-            "unified" => layout.unified = Some(entry.path()),
-            _ => layout.legacy.push((name, entry.path())),
+        let path = entry.path();
+        if name == "unified" {
+            layout.unified = is(CGROUP2_MAGIC, &path).then_some(path);
+        } else if is(CGROUP1_MAGIC, &path) {
+            layout.legacy.push((name, path));
         }
     }
     layout.legacy.sort_unstable();
