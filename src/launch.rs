@@ -4,6 +4,7 @@
 //! written before the files it stands for (D-55), so that `rm` finds whatever a crash leaves behind.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
@@ -13,7 +14,7 @@ use std::{
 use anyhow::Context;
 use configs::{Mount, MountSource, Overlay, Root, Spec};
 use oci_spec::image::ImageConfiguration;
-use rootfs::{SnapshotKind, SnapshotOptions, Store, StoredImage};
+use rootfs::{Change, ChangeKind, SnapshotKind, SnapshotOptions, Store, StoredImage};
 use runtime::{Containers, ExitStatus, Stdio, foreground};
 
 use crate::{
@@ -77,9 +78,9 @@ pub(crate) fn run(
         interactive: launch.request.interactive,
         init: launch.request.overrides.init,
         remove: launch.remove,
-        labels: lowered.value.labels,
+        labels: lowered.value.labels.clone(),
         stop_signal: Some(lowered.value.stop_signal.to_string()),
-        config: config(image.as_ref(), &spec),
+        config: config(image.as_ref(), &spec, &lowered.value.labels),
         id,
     };
     let container = Container::create(home, record, launch.name.as_deref())?;
@@ -112,7 +113,9 @@ pub(crate) fn start(
         ..foreground::Options::default()
     };
     container.append(Event::Started { at: record::now() })?;
+    log::debug!("container {} ({}): starting", container.record.id, container.name());
     let status = foreground::run(&containers, &container.id()?, spec, options)?;
+    log::debug!("container {}: ended with {}", container.record.id, status.code());
     container.append(Event::Finished { at: record::now(), code: status.code() })?;
     Ok(status)
 }
@@ -136,6 +139,25 @@ fn save_spec(directory: &Path, spec: &Spec) -> anyhow::Result<()> {
     let path = directory.join("spec.json");
     let text = serde_json::to_vec(spec)?;
     write_new(&path, &text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A container's changes without the empty places its files of `/etc` were shown at, and without `/etc`
+/// itself when nothing else in it changed: they are ours, not the container's.
+pub(crate) fn without_mount_points(changes: Vec<Change>) -> Vec<Change> {
+    const FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+    let is_ours = |change: &Change| {
+        change.kind == ChangeKind::Added
+            && change.size == 0
+            && FILES.iter().any(|file| change.path == Path::new(file))
+    };
+    let is_etc = |change: &Change| change.path == Path::new("/etc");
+    let were_made = changes.iter().any(is_ours);
+    let mut kept: Vec<Change> = changes.into_iter().filter(|change| !is_ours(change)).collect();
+    let is_in_etc = |change: &Change| change.path.starts_with("/etc") && !is_etc(change);
+    if were_made && !kept.iter().any(is_in_etc) {
+        kept.retain(|change| !is_etc(change));
+    }
+    kept
 }
 
 /// Removes everything a container has left: its state, its files, its record.
@@ -186,7 +208,11 @@ fn origin(base: &Base) -> Origin {
 }
 
 /// The image's configuration with the command line's changes.
-fn config(image: Option<&ImageConfiguration>, spec: &Spec) -> serde_json::Value {
+fn config(
+    image: Option<&ImageConfiguration>,
+    spec: &Spec,
+    labels: &BTreeMap<String, String>,
+) -> serde_json::Value {
     let config = image.and_then(|image| image.config().as_ref());
     let mut config = serde_json::to_value(config).unwrap_or_default();
     if !config.is_object() {
@@ -196,6 +222,7 @@ fn config(image: Option<&ImageConfiguration>, spec: &Spec) -> serde_json::Value 
         config["Env"] = serde_json::json!(process.env);
         config["WorkingDir"] = serde_json::json!(process.cwd);
     }
+    config["Labels"] = serde_json::json!(labels);
     config["Hostname"] = serde_json::json!(spec.hostname);
     config
 }

@@ -214,6 +214,7 @@ fn find(
 fn before_command(personality: &Personality) -> clap::Command {
     let flag = |name, short| Arg::new(name).long(name).short(short).action(ArgAction::SetTrue);
     (personality.augment)(clap::Command::new(personality.name))
+        .args_override_self(true)
         .no_binary_name(true)
         .allow_external_subcommands(true)
         .disable_help_flag(true)
@@ -228,6 +229,8 @@ fn parser(personality: &Personality, command: &Command) -> clap::Command {
     let full_name = format!("{} {}", personality.name, command.name);
     let parser = (command.augment)(clap::Command::new(command.name).bin_name(full_name))
         .about(command.about)
+        // The last of two wins, as with docker: scripts add flags to what is there.
+        .args_override_self(true)
         .no_binary_name(true);
     if personality.globals_anywhere {
         (personality.augment)(parser.next_help_heading("Global options"))

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     cli::{Globals, Verb},
-    output,
+    launch, output,
     progress::bytes,
     record, templates,
 };
@@ -33,7 +33,7 @@ impl Verb for Diff {
         let store = Store::open(&globals.home.root)?;
         let container = record::find(&globals.home, &self.container)?;
         let snapshot = store.open_snapshot(&container.record.id)?;
-        for change in store.diff(&snapshot)? {
+        for change in launch::without_mount_points(store.diff(&snapshot)?) {
             let kind = match change.kind {
                 ChangeKind::Added => "A",
                 ChangeKind::Modified => "C",

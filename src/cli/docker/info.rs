@@ -35,7 +35,8 @@ impl Verb for Info {
                 _ => {}
             }
         }
-        let images = Store::open(&globals.home.root)?.images()?.len();
+        let store = Store::open(&globals.home.root)?;
+        let images = store.images()?.len();
         let info = json!({
             "Version": env!("CARGO_PKG_VERSION"),
             "Root": globals.home.root,
@@ -45,6 +46,7 @@ impl Verb for Info {
             "ContainersRunning": running,
             "ContainersPaused": paused,
             "ContainersStopped": all - running - paused,
+            "StorageDriver": store.storage_driver()?,
             "CgroupManager": format!("{:?}", globals.cgroup_manager).to_lowercase(),
             "CgroupVersion": if fs::exists("/sys/fs/cgroup/cgroup.controllers")? { 2 } else { 1 },
             "KernelVersion": kernel("osrelease"),
@@ -66,6 +68,7 @@ impl Verb for Info {
             ("  stopped", "ContainersStopped"),
             ("Root directory", "Root"),
             ("Run directory", "RunRoot"),
+            ("Storage driver", "StorageDriver"),
             ("Cgroup manager", "CgroupManager"),
             ("Cgroup version", "CgroupVersion"),
             ("Kernel", "KernelVersion"),
