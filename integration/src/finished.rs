@@ -19,6 +19,13 @@ pub struct Finished {
     pub late: bool,
 }
 
+/// What a pull says without a terminal: `NAME: sha256:…`, `39b5c011e967: pulling 3.08MB`.
+fn is_progress(line: &str) -> bool {
+    let Some((what, rest)) = line.rsplit_once(": ") else { return false };
+    let is_layer = what.len() == 12 && what.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_layer || rest.starts_with("sha256:") && rest.len() == 71
+}
+
 impl Finished {
     /// The exit status is zero.
     #[track_caller]
@@ -96,7 +103,9 @@ impl Finished {
         let error = self.error();
         let aside = |line: &&str| {
             let start = ["hint: ", "warning: ", "Usage: ", "  ", "For more information"];
-            line.is_empty() || start.iter().any(|start| line.starts_with(start))
+            line.is_empty()
+                || is_progress(line)
+                || start.iter().any(|start| line.starts_with(start))
         };
         let lines = error.lines().filter(|line| !aside(line)).count();
         if lines != 1 {

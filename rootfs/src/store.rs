@@ -128,8 +128,11 @@ impl Store {
     }
 
     fn make_directories(&self) -> Result<()> {
-        const DIRECTORIES: [&str; 9] = [
+        const DIRECTORIES: [&str; 11] = [
             "blobs/sha256",
+            // What the program keeps about containers: here, so that a first one adds no directory.
+            "records",
+            "names",
             "partial",
             "layers",
             "chains",

@@ -1,6 +1,9 @@
 //! The flags of every command that may speak to a registry.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
 
 use clap::{ArgAction, Args};
 
@@ -41,4 +44,11 @@ pub(super) struct ProgressArgs {
         hide_default_value = true
     )]
     pub(super) progress: progress::Mode,
+}
+
+impl ProgressArgs {
+    /// Whether nothing was asked for and nobody is watching.
+    pub(super) fn is_auto_without_terminal(self) -> bool {
+        self.progress == progress::Mode::Auto && !io::stderr().is_terminal()
+    }
 }

@@ -155,7 +155,9 @@ impl Run {
             policy: self.pull,
             access: &access,
         };
-        let progress = Progress::new(self.progress.progress, self.quiet);
+        // Without a terminal, standard error is the program's alone.
+        let is_silent = self.quiet || self.progress.is_auto_without_terminal();
+        let progress = Progress::new(self.progress.progress, is_silent);
         let image = Box::new(images::ensure(store, &name, &wanted, &progress)?);
         Ok(Base::Image { name, image })
     }

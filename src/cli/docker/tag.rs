@@ -11,6 +11,7 @@ use crate::{
     cli::{Globals, Verb},
     images, output,
     progress::bytes,
+    record,
     report::{self, advise},
     templates::Listing,
     timestamp,
@@ -87,7 +88,8 @@ impl Verb for Rmi {
         report::each_quietly(&self.image, globals.personality, |typed| {
             let name = typed.parse::<Reference>().map(|reference| reference.to_string());
             let name = name.ok().filter(|name| store.image(name).is_ok());
-            tell(&store.remove_image(name.as_ref().unwrap_or(typed), self.force)?)
+            let removed = store.remove_image(name.as_ref().unwrap_or(typed), self.force);
+            tell(&removed.map_err(|error| with_container_name(globals, error))?)
         })
     }
 }
@@ -118,6 +120,18 @@ impl Verb for Prune {
         tell(&removed)?;
         output::line(format_args!("Total reclaimed space: {}", bytes(removed.bytes)))?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The store knows containers by their ids only.
+fn with_container_name(globals: &Globals, error: rootfs::Error) -> rootfs::Error {
+    match error {
+        rootfs::Error::InUse { image, container } => {
+            let found = record::find(&globals.home, &container);
+            let container = found.map_or(container, |found| found.name().to_owned());
+            rootfs::Error::InUse { image, container }
+        }
+        other => other,
     }
 }
 
