@@ -202,8 +202,7 @@ impl Container {
         }
         let mut failures = Vec::new();
         if let Some(cgroup) = self.cgroup() {
-            // Without a pid namespace of its own, others may have outlived the first process.
-            failures.extend(cgroup.kill().err());
+            // Kills, too: without a pid namespace of its own, others may have outlived the first process.
             failures.extend(cgroup.remove().err());
         }
         failures.extend(self.run_hooks("poststop", |hooks| &hooks.poststop, Status::Stopped).err());

@@ -148,7 +148,7 @@ pub(super) fn kill(place: &Place) -> Result<()> {
         match try_write(path, "cgroup.kill", "1") {
             Ok(()) => {
                 // A process the v1 freezer holds does not get to die.
-                if place.legacy_directory("freezer").is_some() {
+                if place.legacy_directory("freezer").is_some_and(|path| !gone(path)) {
                     thaw(place)?;
                 }
                 return Ok(());
@@ -163,6 +163,9 @@ pub(super) fn kill(place: &Place) -> Result<()> {
 
 /// Frozen processes neither fork nor end, so the numbers stay true while signals are sent.
 fn kill_one_by_one(place: &Place) -> Result<()> {
+    if processes(place)?.is_empty() {
+        return Ok(());
+    }
     let frozen = freeze(place);
     let processes = processes(place)?;
     for pid in processes {

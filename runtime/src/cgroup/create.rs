@@ -9,7 +9,7 @@ use rustix::{
 
 use super::{
     Place,
-    file::{read, try_read, try_write, write},
+    file::{read, read_line, try_read, try_write, write},
     place::Directory,
     remove,
 };
@@ -62,7 +62,10 @@ fn make_directories(directory: &Directory) -> Result<bool> {
     }
     for parent in ancestors(directory) {
         match mkdir(parent) {
-            Ok(()) if directory.has("cpuset") => inherit(parent, &directory.mount)?,
+            Ok(()) if directory.has("cpuset") => {
+                inherit(parent, &directory.mount)?;
+                write(parent, "cgroup.clone_children", "1")?;
+            }
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(failed(parent, errno)),
         }
@@ -97,28 +100,27 @@ fn refuse_inhabited(path: &Path) -> Result<()> {
 }
 
 /// A version 1 cpuset starts empty and nobody can enter it, cpuset(7), unless its parent says
-/// `cgroup.clone_children`, which the ones we make do.
+/// `cgroup.clone_children`, which the parents we make do.
 fn inherit_cpuset(directory: &Directory) -> Result<()> {
-    if read(&directory.path, "cpuset.cpus")?.trim().is_empty() {
+    if read_line(&directory.path, CPUS)?.is_empty() {
         inherit(&directory.path, &directory.mount)?;
     }
     Ok(())
 }
 
+const CPUS: &str = "cpuset.cpus";
+const MEMS: &str = "cpuset.mems";
+
 /// Copies processors and memory nodes from the parent, whose own may have to be copied first.
 fn inherit(path: &Path, mount: &Path) -> Result<()> {
     let Some(parent) = path.parent() else { return Ok(()) };
-    for name in ["cpuset.cpus", "cpuset.mems"] {
-        let mut value = read(parent, name)?;
-        if value.trim().is_empty() && parent != mount {
-            inherit(parent, mount)?;
-            value = read(parent, name)?;
-        }
-        if read(path, name)?.trim().is_empty() {
-            write(path, name, value.trim())?;
-        }
+    let mut cpus = read_line(parent, CPUS)?;
+    if cpus.is_empty() && parent != mount {
+        inherit(parent, mount)?;
+        cpus = read_line(parent, CPUS)?;
     }
-    write(path, "cgroup.clone_children", "1")
+    write(path, CPUS, cpus)?;
+    write(path, MEMS, read_line(parent, MEMS)?)
 }
 
 /// Version 2: a controller has to be handed down by every ancestor.

@@ -48,6 +48,20 @@ pub(super) fn try_read(directory: &Path, name: &str) -> Result<String, Errno> {
     String::from_utf8(bytes).map_err(|_| Errno::ILSEQ)
 }
 
+/// Reads a setting of one line, which the kernel hands out in one read(2).
+pub(super) fn read_line(directory: &Path, name: &str) -> Result<String> {
+    let path = directory.join(name);
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    // Long enough for the processor list of any machine.
+    let mut line = [0; 4096];
+    rustix::fs::open(&path, flags, Mode::empty())
+        .and_then(|file| rustix::io::read(&file, &mut line))
+        .map(|length| {
+            String::from_utf8_lossy(line.get(..length).unwrap_or_default()).trim().to_owned()
+        })
+        .map_err(|errno| Error::call(format!("read {}", path.display()), errno))
+}
+
 /// Reads a number; `max` is the greatest.
 pub(super) fn try_read_number(directory: &Path, name: &str) -> Result<u64, Errno> {
     let text = try_read(directory, name)?;

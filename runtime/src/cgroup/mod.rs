@@ -183,8 +183,8 @@ impl Cgroup {
         OomWatch::new(&self.place)
     }
 
-    /// Removes the directories, those below them first, waiting for processes that are dying. What is
-    /// gone already is no error.
+    /// Kills what is left and removes the directories, those below them first. What is gone already is
+    /// no error.
     pub fn remove(&self) -> Result<()> {
         if let (Some(unit), Some(path)) = (&self.place.unit, self.place.unified_directory())
             && rustix::fs::stat(path).is_ok()

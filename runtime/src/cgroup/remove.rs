@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{Error, Result, error::OrFail};
 
-/// Goes on past failures: whatever can be removed is.
+/// Kills what is left in it, and goes on past failures: whatever can be removed is.
 pub(super) fn remove(place: &Place) -> Result<()> {
     let mut errors: Vec<Error> = (place.directories().rev())
         .filter_map(|directory| remove_directory(place, &directory.path).err())
@@ -39,8 +39,8 @@ fn remove_directory(place: &Place, path: &Path) -> Result<()> {
     loop {
         match rmdir(path) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            // EBUSY: children, or processes that are still dying.
-            Err(Errno::BUSY) if Instant::now() < deadline => {}
+            // EBUSY: children, or processes. Usually there are none any more.
+            Err(Errno::BUSY) if Instant::now() < deadline => control::kill(place)?,
             Err(errno) => {
                 return Err(Error::call(format!("remove the cgroup {}", path.display()), errno));
             }
