@@ -98,7 +98,7 @@ impl Client {
 
     /// The images in an archive, whichever of the two formats it has: each as a source of its own.
     pub fn images_in(&self, archive: &std::path::Path) -> Result<Vec<Source>> {
-        local::images_in(archive)
+        local::images_in(archive, &self.shared.options.scratch)
     }
 
     /// The tags of a repository, as the registry sorts them.
@@ -159,7 +159,7 @@ impl Client {
         if let Some(local) = locals.get(source) {
             return Ok(local.clone());
         }
-        let local = Arc::new(Local::open(source)?);
+        let local = Arc::new(Local::open(source, &self.shared.options.scratch)?);
         locals.insert(source.clone(), local.clone());
         Ok(local)
     }

@@ -36,8 +36,8 @@ enum Format {
 }
 
 /// The images of an archive, each as a source of its own.
-pub(crate) fn images_in(archive: &Path) -> Result<Vec<Source>> {
-    let tree = Tree::archive(archive)?;
+pub(crate) fn images_in(archive: &Path, scratch: &Path) -> Result<Vec<Source>> {
+    let tree = Tree::archive(archive, scratch)?;
     let file = archive.to_owned();
     if tree.has("manifest.json") {
         let names = docker::names(&tree, &file.display().to_string())?;
@@ -50,7 +50,7 @@ pub(crate) fn images_in(archive: &Path) -> Result<Vec<Source>> {
 }
 
 impl Local {
-    pub(crate) fn open(source: &Source) -> Result<Self> {
+    pub(crate) fn open(source: &Source, scratch: &Path) -> Result<Self> {
         match source {
             Source::Registry(_) => {
                 let problem = "a registry is not a file";
@@ -59,12 +59,14 @@ impl Local {
             Source::OciLayout { directory, tag } => {
                 Self::layout(Tree::directory(directory)?, tag.as_deref())
             }
-            Source::OciArchive { file, tag } => Self::layout(Tree::archive(file)?, tag.as_deref()),
+            Source::OciArchive { file, tag } => {
+                Self::layout(Tree::archive(file, scratch)?, tag.as_deref())
+            }
             Source::Directory(directory) => {
                 Ok(Self { tree: Tree::directory(directory)?, format: Format::Directory })
             }
             Source::DockerArchive { file, name } => {
-                let tree = Tree::archive(file)?;
+                let tree = Tree::archive(file, scratch)?;
                 let (image, files) = docker::read(&tree, source, name.as_ref())?;
                 Ok(Self { tree, format: Format::Docker { image: Box::new(image), files } })
             }

@@ -25,6 +25,8 @@ pub struct Options {
     pub retries: u32,
     /// How long we wait.
     pub timeouts: Timeouts,
+    /// Where an archive that is compressed is unpacked to be read; nothing stays there.
+    pub scratch: PathBuf,
     /// How we introduce ourselves.
     pub user_agent: String,
 }
@@ -64,6 +66,7 @@ impl Default for Options {
             certificates: Vec::new(),
             retries: 5,
             timeouts: Timeouts::default(),
+            scratch: "/var/tmp".into(),
             user_agent: concat!("crun-cargo/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -92,6 +95,7 @@ impl Options {
             proxies: Proxies::from_environment(&set),
             registries: Registries::from_environment(&set, configuration.as_deref()),
             certificates,
+            scratch: set("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from),
             ..Self::default()
         }
     }

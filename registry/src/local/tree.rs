@@ -14,6 +14,8 @@ use crate::{Error, Result};
 
 const MAX_ENTRIES: usize = 100_000;
 const MAX_LINKS: usize = 8;
+/// What an archive may become when decompressed.
+const MAX_UNPACKED: u64 = 64 << 30;
 
 /// Files by name. Names are made by us from checked digests, or looked up in the archive's own list.
 pub(super) enum Tree {
@@ -40,14 +42,20 @@ impl Tree {
     }
 
     /// Reads the headers of a tar file, and nothing else of it.
-    pub(super) fn archive(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(failed("open", path))?;
+    pub(super) fn archive(path: &Path, scratch: &Path) -> Result<Self> {
+        let mut file = File::open(path).map_err(failed("open", path))?;
         let mut start = [0; 4];
-        if file.read_at(&mut start, 0).is_ok_and(|length| length == 4) && is_compressed(&start) {
-            let problem = "the archive is compressed: decompress it first";
+        // A pipe has no positions, and shows it here.
+        file.read_at(&mut start, 0).map_err(failed("read", path))?;
+        if start.starts_with(&[0x1f, 0x8b]) {
+            file = decompressed(&file, path, scratch)?;
+        } else if start == [0x28, 0xb5, 0x2f, 0xfd] {
+            let problem = "the archive is compressed with zstd: decompress it first";
             return Err(Error::Unsupported { place: path.display().to_string(), problem });
         }
-        let reader = BufReader::new(file.try_clone().map_err(failed("open", path))?);
+        let mut start = file.try_clone().map_err(failed("open", path))?;
+        start.rewind().map_err(failed("read", path))?;
+        let reader = BufReader::new(start);
         let entries = list(reader).map_err(failed("read", path))?;
         Ok(Self::Archive { path: path.to_owned(), file: Arc::new(file), entries })
     }
@@ -130,8 +138,18 @@ fn open(path: &Path) -> Result<(File, u64)> {
     Ok((file, metadata.len()))
 }
 
-fn is_compressed(start: &[u8; 4]) -> bool {
-    start.starts_with(&[0x1f, 0x8b]) || start == &[0x28, 0xb5, 0x2f, 0xfd]
+/// `docker save | gzip`: unpacked into a file without a name, because layers are read in any order.
+fn decompressed(file: &File, path: &Path, scratch: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
+    let mut unnamed = options.open(scratch).map_err(failed("create a file in", scratch))?;
+    let reader = BufReader::with_capacity(128 << 10, file);
+    let mut plain = flate2::bufread::MultiGzDecoder::new(reader).take(MAX_UNPACKED);
+    let length = io::copy(&mut plain, &mut unnamed).map_err(failed("decompress", path))?;
+    if length == MAX_UNPACKED {
+        return Err(Error::TooLarge { what: path.display().to_string(), limit: MAX_UNPACKED });
+    }
+    Ok(unnamed)
 }
 
 fn list(reader: impl Read + Seek) -> io::Result<HashMap<String, Entry>> {
