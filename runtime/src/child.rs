@@ -3,12 +3,15 @@
 use std::os::fd::OwnedFd;
 
 use configs::{Process, Spec};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use sys::Root;
 
 use crate::{
     ContainerId, Error, Result,
     channel::{ChildEnd, FromChild},
+    error::OrFail,
     prepare::Prepared,
+    procfs::Procfs,
     steps::program::Program,
     user::Identity,
 };
@@ -44,6 +47,22 @@ impl Child<'_> {
 
     pub(crate) fn tell(&self, message: &FromChild) -> Result<()> {
         self.channel.send(message)
+    }
+
+    /// Does something with a file of our own in procfs.
+    ///
+    /// While we are not dumpable these belong to the host's root, which in a user namespace we are not.
+    /// So there we are dumpable for that moment: in a pid namespace of our own nobody can see us yet, and
+    /// where somebody can, we run from a read-only view of our binary (D-20).
+    pub(crate) fn with_own_procfs<T>(&self, act: impl Fn(&Procfs) -> Result<T>) -> Result<T> {
+        let procfs = &self.prepared.procfs;
+        if !self.in_user_namespace {
+            return act(procfs);
+        }
+        set_dumpable_behavior(DumpableBehavior::Dumpable).or_fail(|| "become dumpable")?;
+        let done = act(procfs);
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).or_fail(|| "become undumpable")?;
+        done
     }
 
     pub(crate) fn identity(&self) -> Result<&Identity> {

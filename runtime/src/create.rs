@@ -16,7 +16,7 @@ use crate::{
     error::OrFail,
     hooks, id_maps, init, network,
     prepare::{self, Prepared},
-    self_exe,
+    self_exe, sources,
     state::{self, GATE, Identity, Record, StateDir},
     steps::{self, namespaces::Join},
 };
@@ -97,6 +97,7 @@ fn prepare(spec: &Spec, process: &Process, options: &CreateOptions) -> Result<Pr
             prepared.joins.push(Join::open(namespace.kind, path)?);
         }
     }
+    sources::prepare(&mut prepared, spec)?;
     Ok(prepared)
 }
 

@@ -2,7 +2,10 @@
 
 use std::{convert::Infallible, io};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{DumpableBehavior, set_dumpable_behavior},
+};
 
 use crate::{
     Error, Result,
@@ -94,7 +97,12 @@ pub(crate) fn join(child: &mut Child<'_>) -> Result<Infallible> {
 /// Id maps must be there before anything is done with ids; without a user namespace nothing below needs
 /// the parent before the gate.
 fn wait_for_maps(child: &mut Child<'_>) -> Result<()> {
-    if child.prepared.waits_for_maps { wait_to_go(child) } else { Ok(()) }
+    if !child.prepared.waits_for_maps {
+        return Ok(());
+    }
+    wait_to_go(child)?;
+    // An unprivileged parent had to leave us dumpable to write the maps.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).or_fail(|| "become undumpable")
 }
 
 fn wait_to_go(child: &mut Child<'_>) -> Result<()> {

@@ -46,6 +46,7 @@ mod reaper;
 mod relay;
 pub mod seccomp;
 pub mod self_exe;
+mod sources;
 mod state;
 mod steps;
 mod user;

@@ -9,7 +9,7 @@ use rustix::{
     thread::{CpuSet, sched_setaffinity},
 };
 
-use crate::{Error, Result, child::Child, error::OrFail};
+use crate::{Error, Result, child::Child, error::OrFail, procfs::Procfs};
 
 /// Sets resource limits. Raising a hard limit needs CAP_SYS_RESOURCE, so this precedes its loss.
 pub(crate) fn set_rlimits(child: &mut Child<'_>) -> Result<()> {
@@ -135,8 +135,10 @@ pub(crate) fn set_labels(child: &mut Child<'_>) -> Result<()> {
 }
 
 fn label_at_exec(child: &Child<'_>, files: &[&str], label: &str) -> Result<()> {
-    let open = |name: &&str| child.prepared.procfs.open_file(name, OFlags::WRONLY).ok();
-    let file = files.iter().find_map(open).ok_or_else(|| {
+    let open = |procfs: &Procfs| {
+        Ok(files.iter().find_map(|name| procfs.open_file(name, OFlags::WRONLY).ok()))
+    };
+    let file = child.with_own_procfs(open)?.ok_or_else(|| {
         Error::Unsupported(format!("no security module here takes the label {label:?}"))
     })?;
     rustix::io::write(&file, label.as_bytes())

@@ -86,9 +86,9 @@ pub(crate) fn make_time_namespace(child: &mut Child<'_>) -> Result<()> {
     unshare(CLONE_NEWTIME).or_fail(|| "make the time namespace")?;
     let offsets = offsets_text(&child.spec.time_offsets);
     if !offsets.is_empty() {
-        child.prepared.procfs.write("self/timens_offsets", &offsets)?;
+        child.with_own_procfs(|procfs| procfs.write("self/timens_offsets", &offsets))?;
     }
-    let file = child.prepared.procfs.open_namespace("self", "time_for_children")?;
+    let file = child.with_own_procfs(|procfs| procfs.open_namespace("self", "time_for_children"))?;
     Join { kind: NamespaceKind::Time, file }.enter()
 }
 
