@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use configs::{Hook, Hooks, Process, Resources, Spec};
+use configs::{Hook, Hooks, NamespaceKind, Process, Resources, Spec};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, openat},
@@ -200,12 +200,20 @@ impl Container {
             }
             self.end(&init)?;
         }
+        self.remove(&self.dir.spec().unwrap_or_default())
+    }
+
+    /// Takes away what a container whose first process has ended still has.
+    pub(crate) fn remove(&self, spec: &Spec) -> Result<()> {
         let mut failures = Vec::new();
         if let Some(cgroup) = self.cgroup() {
             // Kills, too: without a pid namespace of its own, others may have outlived the first process.
             failures.extend(cgroup.remove().err());
         }
-        failures.extend(self.run_hooks("poststop", |hooks| &hooks.poststop, Status::Stopped).err());
+        if !spec.hooks.poststop.is_empty() {
+            let stopped = Status::Stopped;
+            failures.extend(self.run_hooks("poststop", |hooks| &hooks.poststop, stopped).err());
+        }
         if failures.is_empty() {
             return self.dir.remove();
         }

@@ -74,9 +74,7 @@ pub(crate) fn create(
         }
     })?;
     let running = newborn.keep(terminal)?;
-    let mut container = Container::load(made.keep()?)?;
-    container.running = Some(running);
-    Ok(container)
+    Ok(Container { dir: made.keep()?, record: Some(record), running: Some(running) })
 }
 
 /// Whether this process must not make the first one itself; see [`bootstrap`].

@@ -60,7 +60,7 @@ pub fn run(
         return status;
     }
     // How the program ended matters more than what could not be tidied up after it.
-    match (status, container.delete(true)) {
+    match (status, container.remove(spec)) {
         (Ok(status), Err(error)) => {
             log::warn!("cannot remove container {id}: {error}");
             Ok(status)

@@ -47,6 +47,7 @@ mod relay;
 pub mod seccomp;
 pub mod self_exe;
 mod sources;
+mod spent;
 mod state;
 mod steps;
 mod user;

@@ -335,12 +335,18 @@ impl StateDir {
 
     /// Removes the directory with all that may be in it; a container is gone when its name is free.
     pub(crate) fn remove(&self) -> Result<()> {
-        for name in FILES {
-            self.remove_file(name)?;
-        }
-        match unlinkat(&self.parent, self.id.as_str(), AtFlags::REMOVEDIR) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
-            Err(error) => Err(Error::call(format!("remove {}", self.path.display()), error)),
+        let remove = |names: &[&str]| {
+            names.iter().try_for_each(|name| self.remove_file(name))?;
+            match unlinkat(&self.parent, self.id.as_str(), AtFlags::REMOVEDIR) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+                Err(error) => Err(Error::call(format!("remove {}", self.path.display()), error)),
+            }
+        };
+        match remove(&FILES) {
+            Err(error) if error.errno() == Some(nix::errno::Errno::ENOTEMPTY) => {
+                remove(&RARE_FILES)
+            }
+            other => other,
         }
     }
 
@@ -349,8 +355,11 @@ impl StateDir {
     }
 }
 
-/// Everything a state directory can hold.
-const FILES: [&str; 6] = ["state.json", INIT, "spec.json", "spec.json.new", "state.json.new", GATE];
+/// What every container has. Together with the others it is all a state directory can hold.
+const FILES: [&str; 3] = ["spec.json", INIT, "state.json"];
+
+/// What is there before the start, and what an update that was killed leaves.
+const RARE_FILES: [&str; 3] = [GATE, "spec.json.new", "state.json.new"];
 
 /// Opens the directory all states are in, made private (D-14) when missing.
 pub(crate) fn open_root(root: &Path) -> Result<OwnedFd> {

@@ -7,10 +7,10 @@ use std::{
 
 use configs::{AttrFlags, Mount, NamespaceKind};
 use rustix::{
-    fs::{FileType, Mode, OFlags, mkdirat, openat, symlinkat},
+    fs::{FileType, Mode, mkdirat, symlinkat},
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
-        fsopen,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
+        fsconfig_set_string, fsmount, fsopen, move_mount,
     },
 };
 use sys::{MountAttr, mount_setattr};
@@ -20,7 +20,8 @@ use crate::{
     cgroup::CgroupMount,
     child::Child,
     error::OrFail,
-    steps::mounts::{attach, clone_tree, place, target_for},
+    spent,
+    steps::mounts::{clone_tree, place, target_for},
 };
 
 /// Enters the version 1 hierarchies; on version 2 the process was born inside.
@@ -33,9 +34,9 @@ pub(crate) fn mount(child: &Child<'_>, mount: &Mount) -> Result<()> {
     let target = target_for(child.root()?, mount, FileType::Directory)?;
     let mounts = child.prepared.cgroup.as_ref().map(|cgroup| cgroup.mounts()).unwrap_or_default();
     match mounts.as_slice() {
-        [] => show_own_hierarchy(child, mount, &target),
-        [only] if child.prepared.cgroup_is_unified => show_unified(child, mount, only, &target),
-        several => show_legacy(child, mount, several, &target),
+        [] => show_own_hierarchy(child, mount, target),
+        [only] if child.prepared.cgroup_is_unified => show_unified(child, mount, only, target),
+        several => show_legacy(child, mount, several, target),
     }
 }
 
@@ -44,19 +45,19 @@ fn show_unified(
     child: &Child<'_>,
     mount: &Mount,
     only: &CgroupMount<'_>,
-    target: &OwnedFd,
+    target: OwnedFd,
 ) -> Result<()> {
     if child.spec.namespaces.get(NamespaceKind::Cgroup).is_some() {
         return show_own_hierarchy(child, mount, target);
     }
     let tree = clone_tree(only.source, false)?;
-    set(&tree, mount)?;
-    place(child.root()?, &tree, target, mount)
+    set(&tree, mount.set, false)?;
+    place(child.root()?, tree, target, mount)
 }
 
-fn show_own_hierarchy(child: &Child<'_>, mount: &Mount, target: &OwnedFd) -> Result<()> {
+fn show_own_hierarchy(child: &Child<'_>, mount: &Mount, target: OwnedFd) -> Result<()> {
     let tree = new_filesystem("cgroup2", &[], mount.set)?;
-    place(child.root()?, &tree, target, mount)
+    place(child.root()?, tree, target, mount)
 }
 
 /// A tmpfs with a directory per hierarchy, and a link for each name of one that has several.
@@ -64,30 +65,29 @@ fn show_legacy(
     child: &Child<'_>,
     mount: &Mount,
     mounts: &[CgroupMount<'_>],
-    target: &OwnedFd,
+    target: OwnedFd,
 ) -> Result<()> {
     let writable = AttrFlags(mount.set.0 & !AttrFlags::RDONLY.0);
     let tree = new_filesystem("tmpfs", &[("mode", "755")], writable)?;
+    let inside = tree.try_clone().or_fail(|| "dup")?;
     // The tree has to be in place before anything can be mounted in it (before Linux 6.15).
-    place(child.root()?, &tree, target, mount)?;
+    place(child.root()?, tree, target, mount)?;
     for each in mounts {
-        show_hierarchy(&tree, mount, each)?;
+        show_hierarchy(&inside, each)?;
     }
-    if mount.set.contains(AttrFlags::RDONLY) {
-        let attr = MountAttr { set: AttrFlags::RDONLY.0, ..MountAttr::default() };
-        mount_setattr(tree.as_fd(), c"", &attr).or_fail(|| "make it read-only")?;
-    }
+    // All of them at once.
+    set(&inside, mount.set, true)?;
+    spent::leave(inside);
     Ok(())
 }
 
-fn show_hierarchy(tree: &OwnedFd, mount: &Mount, each: &CgroupMount<'_>) -> Result<()> {
+fn show_hierarchy(tree: &OwnedFd, each: &CgroupMount<'_>) -> Result<()> {
     let what = || format!("show the hierarchy {}", each.name.display());
     mkdirat(tree, each.name, Mode::from_raw_mode(0o755)).or_fail(what)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let place = openat(tree, each.name, flags, Mode::empty()).or_fail(what)?;
     let own = clone_tree(each.source, false)?;
-    set(&own, mount)?;
-    attach(&own, &place)?;
+    // By name in a directory nobody else has seen yet.
+    move_mount(&own, "", tree, each.name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).or_fail(what)?;
+    spent::leave(own);
     let name = each.name.to_string_lossy();
     if name.contains(',') {
         for link in name.split(',') {
@@ -97,8 +97,8 @@ fn show_hierarchy(tree: &OwnedFd, mount: &Mount, each: &CgroupMount<'_>) -> Resu
     Ok(())
 }
 
-fn set(tree: &OwnedFd, mount: &Mount) -> Result<()> {
-    let attr = MountAttr { set: mount.set.0, ..MountAttr::default() };
+fn set(tree: &OwnedFd, set: AttrFlags, recursive: bool) -> Result<()> {
+    let attr = MountAttr { set: set.0, recursive, ..MountAttr::default() };
     mount_setattr(tree.as_fd(), c"", &attr).or_fail(|| "set the mount's attributes")
 }
 

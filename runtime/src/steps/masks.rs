@@ -19,6 +19,7 @@ use crate::{
     Error, Result,
     child::Child,
     error::OrFail,
+    spent,
     steps::mounts::{attach, clone_of, file_type},
 };
 
@@ -40,7 +41,7 @@ fn protect_one(child: &Child<'_>, path: &Path) -> Result<()> {
     let attr = MountAttr { set: AttrFlags::RDONLY.0, recursive: true, ..MountAttr::default() };
     // Before it is attached, so that there is no moment in which it is writable.
     mount_setattr(tree.as_fd(), c"", &attr).or_fail(|| "mount_setattr")?;
-    attach(&tree, &target)
+    cover(tree, target)
 }
 
 /// Hides paths: files behind the host's null device, directories behind one empty read-only tmpfs.
@@ -68,11 +69,11 @@ fn mask_one(child: &Child<'_>, path: &Path, covers: &mut Covers) -> Result<()> {
             Some(null) => null,
             None => null_device()?,
         };
-        return attach(&clone_of(&*covers.file.insert(null))?, &target);
+        return cover(clone_of(&*covers.file.insert(null))?, target);
     }
     match &covers.directory {
         // Each further target gets another mount of the same tmpfs.
-        Some(first) => attach(&clone_of(first)?, &target),
+        Some(first) => cover(clone_of(first)?, target),
         None => {
             let first = empty_tmpfs()?;
             attach(&first, &target)?;
@@ -101,7 +102,16 @@ fn empty_tmpfs() -> Result<OwnedFd> {
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).or_fail(|| "fsmount tmpfs")
+    let tree = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .or_fail(|| "fsmount tmpfs")?;
+    spent::leave(context);
+    Ok(tree)
+}
+
+fn cover(tree: OwnedFd, target: OwnedFd) -> Result<()> {
+    attach(&tree, &target)?;
+    [tree, target].into_iter().for_each(spent::leave);
+    Ok(())
 }
 
 /// What is not there need not be hidden.

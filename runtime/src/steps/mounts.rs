@@ -7,7 +7,9 @@ use std::{
 
 use configs::{AttrFlags, Filesystem, Mount, MountSource, Propagation};
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstat, fstatfs, statx},
+    fs::{
+        AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstat, fstatfs, mkdirat, openat, statx,
+    },
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
         fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -19,6 +21,7 @@ use crate::{
     Error, Result,
     child::Child,
     error::OrFail,
+    spent,
     steps::{copy_up, root},
 };
 
@@ -52,7 +55,7 @@ fn mount_one(child: &Child<'_>, index: usize, mount: &Mount) -> Result<()> {
             };
             let target = target_for(root, mount, file_type(&tree)?)?;
             set_attributes(&tree, mount, child.keeps_host_propagation)?;
-            place(root, &tree, &target, mount)
+            place(root, tree, target, mount)
         }
         MountSource::Filesystem(filesystem) => {
             let target = target_for(root, mount, FileType::Directory)?;
@@ -62,7 +65,7 @@ fn mount_one(child: &Child<'_>, index: usize, mount: &Mount) -> Result<()> {
             }
             change_recursively(&tree, mount)?;
             set_propagation(&tree, mount)?;
-            place(root, &tree, &target, mount)
+            place(root, tree, target, mount)
         }
         MountSource::Cgroup => super::cgroup::mount(child, mount),
         MountSource::Remount => {
@@ -111,9 +114,6 @@ pub(crate) fn target_for(root: &Root, mount: &Mount, kind: FileType) -> Result<O
         }
         other => other.or_fail(what)?,
     };
-    if file_type(&target)? == FileType::Symlink {
-        return Err(Error::Unsafe(format!("{} is a symbolic link", name.display())));
-    }
     check_procfs(&target, mount)?;
     Ok(target)
 }
@@ -121,15 +121,25 @@ pub(crate) fn target_for(root: &Root, mount: &Mount, kind: FileType) -> Result<O
 fn make_target(root: &Root, name: &Path, kind: FileType) -> Result<OwnedFd> {
     let what = || format!("make {}", name.display());
     let mode = Mode::from_raw_mode(0o755);
+    let (parent, last) = match root.parent_of(name) {
+        // Its parents are missing, too.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let parent = name.parent().unwrap_or(Path::new("/"));
+            let made = root.make_directories(parent, mode).or_fail(what)?;
+            (made, name.file_name().unwrap_or_default())
+        }
+        other => other.or_fail(what)?,
+    };
     if kind == FileType::Directory {
-        return root.make_directories(name, mode).or_fail(what);
+        mkdirat(&parent, last, mode).or_fail(what)?;
+    } else {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        spent::leave(openat(&parent, last, flags, Mode::from_raw_mode(0o644)).or_fail(what)?);
     }
-    if let Some(parent) = name.parent() {
-        root.make_directories(parent, mode).or_fail(what)?;
-    }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-    drop(root.open_at(name, flags, Mode::from_raw_mode(0o644)).or_fail(what)?);
-    root.open_plain(name, OFlags::PATH).or_fail(what)
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = openat(&parent, last, flags, Mode::empty()).or_fail(what)?;
+    spent::leave(parent);
+    Ok(made)
 }
 
 /// Nothing but these may be mounted below a procfs: a file of it that lies would be believed by
@@ -215,8 +225,10 @@ fn new_filesystem(
     // Bits fsmount(2) does not know (nosymfollow) are refused there, as they must be.
     let attributes = u32::try_from(mount.set.0).map(MountAttrFlags::from_bits_retain);
     let attributes = attributes.map_err(|_| Error::Unsupported("unknown mount flags".into()))?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .map_err(|error| fail(&format!("fsmount {kind}"), error))
+    let tree = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .map_err(|error| fail(&format!("fsmount {kind}"), error))?;
+    spent::leave(context);
+    Ok(tree)
 }
 
 /// `MS_*` flags of a superblock, by the names fsconfig(2) knows.
@@ -277,15 +289,16 @@ fn give_propagation(tree: &OwnedFd, kind: Propagation, recursive: bool) -> Resul
 
 /// Attaches a tree to an open target, and looks once more at what the name leads to now: a directory
 /// that was moved away meanwhile would have taken the mount with it (CVE-2021-30465).
-pub(crate) fn place(root: &Root, tree: &OwnedFd, target: &OwnedFd, mount: &Mount) -> Result<()> {
-    attach(tree, target)?;
+pub(crate) fn place(root: &Root, tree: OwnedFd, target: OwnedFd, mount: &Mount) -> Result<()> {
+    attach(&tree, &target)?;
     let name = &mount.destination;
     let there = root
         .open_at(name, OFlags::PATH, Mode::empty())
         .or_fail(|| format!("find {} again", name.display()))?;
-    if mount_id(&there)? != mount_id(tree)? {
+    if mount_id(&there)? != mount_id(&tree)? {
         return Err(Error::Unsafe(format!("{} was moved while being mounted", name.display())));
     }
+    [tree, target, there].into_iter().for_each(spent::leave);
     Ok(())
 }
 
