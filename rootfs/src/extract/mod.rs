@@ -48,6 +48,8 @@ type Result<T, E = Failure> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) bytes: u64,
+    /// Bytes the filesystem can spare.
+    pub(crate) room: u64,
     pub(crate) entries: u64,
 }
 
@@ -239,6 +241,10 @@ impl<'a> Extractor<'a> {
         self.result.bytes = self.result.bytes.saturating_add(entry.stored);
         if self.result.bytes > self.limits.bytes {
             return Err(refuse(&entry.path, "the layer unpacks to too much data"));
+        }
+        if self.result.bytes > self.limits.room {
+            let full = io::Error::from(io::ErrorKind::StorageFull);
+            return Err(system(entry, "make room for")(full));
         }
         data.copy(&file, &place.path)?;
         let done = metadata::Wanted { mode: (mode != entry.mode).then_some(entry.mode), entry };

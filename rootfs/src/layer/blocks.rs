@@ -27,7 +27,7 @@ pub(crate) fn pipe() -> (Writer, Blocks) {
     let (full, incoming) = mpsc::sync_channel(DEPTH);
     let (back, empty) = mpsc::channel();
     let blocks = Blocks { incoming, back, current: None, position: 0, ended: false };
-    (Writer { full, empty, made: 0, current: None }, blocks)
+    (Writer { full, empty, made: 0, current: None, delayed: None }, blocks)
 }
 
 /// The end that fills blocks.
@@ -37,6 +37,8 @@ pub(crate) struct Writer {
     made: usize,
     /// What was written but not handed over yet.
     current: Option<Block>,
+    /// The source's failure, kept until the bytes before it were handed over.
+    delayed: Option<io::Error>,
 }
 
 impl Writer {
@@ -48,13 +50,21 @@ impl Writer {
         source: &mut dyn Read,
         mut each: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<usize> {
+        if let Some(error) = self.delayed.take() {
+            return Err(error);
+        }
         let mut block = self.empty_block()?;
         while let Some(room) = block.bytes.get_mut(block.length..).filter(|room| !room.is_empty()) {
             match source.read(room) {
                 Ok(0) => break,
                 Ok(count) => block.length += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) if block.length == 0 => return Err(error),
+                // What came before it is good, and a later pull can go on from there.
+                Err(error) => {
+                    self.delayed = Some(error);
+                    break;
+                }
             }
         }
         let length = block.length;

@@ -47,7 +47,7 @@ impl Store {
     ) -> Result<StoredLayer> {
         private_directory(temporary).during("create", temporary.display())?;
         let mut blob_file = create(blob).during("create", blob.display())?;
-        let limits = Limits { bytes: u64::MAX, entries: u64::MAX };
+        let limits = Limits { bytes: u64::MAX, room: u64::MAX, entries: u64::MAX };
         let (tar_in, tar_out) = blocks::pipe();
         let (written, unpacked) = thread::scope(|scope| {
             let extract = thread::Builder::new()

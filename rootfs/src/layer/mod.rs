@@ -275,12 +275,12 @@ impl NewLayer<'_> {
     fn limits(&self) -> Limits {
         const RESERVE: u64 = 64 << 20;
         let settings = self.store.settings();
-        let room = rustix::fs::statvfs(self.store.root())
-            .map_or(u64::MAX, |room| room.f_bavail.saturating_mul(room.f_frsize));
-        Limits {
-            bytes: settings.max_layer_bytes.min(room.saturating_sub(RESERVE)),
-            entries: settings.max_layer_entries,
-        }
+        let room = rustix::fs::statvfs(self.store.root()).map_or(u64::MAX, |room| {
+            let free = room.f_bavail.saturating_mul(room.f_frsize);
+            let whole = room.f_blocks.saturating_mul(room.f_frsize);
+            free.saturating_sub(RESERVE.min(whole / 64))
+        });
+        Limits { bytes: settings.max_layer_bytes, room, entries: settings.max_layer_entries }
     }
 
     /// Writes what makes an unpacked layer complete: its record is the mark (D-51).

@@ -1,0 +1,313 @@
+//! Killed, interrupted, contended, and out of room: the store works on, without repair.
+#![allow(
+    clippy::unwrap_used,
+    clippy::as_conversions,
+    missing_docs,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::{
+    fs,
+    io::{self, Read},
+    os::unix::process::ExitStatusExt,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rootfs::{LayerState, Settings, Store};
+use support::{
+    Place, Tar, add_image, add_layer, descriptor, digest, documents, explain, files_of, gzip, names,
+};
+
+/// Says where the store is to a copy of this test program that is going to be killed.
+const STORE: &str = "ROOTFS_TEST_STORE";
+
+fn layers() -> Vec<Vec<u8>> {
+    let noise = |seed: u32, length: usize| {
+        let mut state = seed;
+        let step = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(b'a' + (state >> 24) as u8 % 26)
+        };
+        (0..length).map(step).collect::<String>()
+    };
+    (0..3)
+        .map(|layer| {
+            let file = |tar: Tar, number: u32| {
+                tar.file(&format!("d{layer}/f{number}"), &noise(layer * 1000 + number, 3000))
+            };
+            (0..120).fold(Tar::new(), file).end()
+        })
+        .collect()
+}
+
+#[test]
+#[ignore = "the process that the next test kills"]
+fn child_that_is_killed() {
+    let Some(store) = std::env::var_os(STORE) else { return };
+    loop {
+        let store = Store::open(store.as_ref()).unwrap();
+        add_image(&store, "image", &layers()).unwrap();
+        let image = store.image("image").unwrap();
+        store.snapshot(&image, "container", rootfs::SnapshotOptions::default()).unwrap();
+        store.remove_snapshot("container").unwrap();
+        store.tag(&image, "second").unwrap();
+        store.remove_image("image", false).unwrap();
+        store.remove_image("second", false).unwrap();
+    }
+}
+
+#[test]
+fn a_process_killed_at_any_point_leaves_a_store_that_works() {
+    let place = Place::new();
+    let rounds =
+        std::env::var("ROOTFS_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(25);
+    let store = place.store();
+    add_image(&store, "kept", &[Tar::new().file("kept", "x").end()]).unwrap();
+    for round in 0..rounds {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "child_that_is_killed"])
+            .env(STORE, store.root())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(5 + (round * 37) % 400));
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9), "it must not end by itself");
+        let health = store.check(&|_| ()).unwrap();
+        // A name may outlive its image when the kill came between the two; nothing else may be wrong.
+        assert_eq!(health.damage, [], "round {round}");
+        assert!(store.image("kept").is_ok());
+        // Every other round goes on from what was left.
+        if round % 2 == 0 {
+            let store = place.store();
+            add_image(&store, "image", &layers()).unwrap();
+            let _ = store.remove_snapshot("container");
+            store.remove_image("image", true).unwrap();
+            if store.image("second").is_ok() {
+                store.remove_image("second", true).unwrap();
+            }
+            store.prune(false).unwrap();
+            assert_eq!(
+                names(&place.path("store/layers"))
+                    .iter()
+                    .filter(|name| !name.contains('/'))
+                    .count(),
+                1
+            );
+            assert!(names(&place.path("store/partial")).is_empty());
+        }
+    }
+}
+
+/// Gives some bytes, then fails.
+struct Interrupted<'b>(&'b [u8]);
+
+impl Read for Interrupted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => Err(io::ErrorKind::ConnectionReset.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_pull_goes_on_where_it_stopped() {
+    let tar = layers().remove(0);
+    let blob = gzip(&tar);
+    let place = Place::new();
+    let half = blob.len() / 2;
+    {
+        let store = place.store();
+        let LayerState::Missing(layer) =
+            store.begin_layer(&descriptor(&blob), &digest(&tar)).unwrap()
+        else {
+            panic!("it cannot be there")
+        };
+        assert_eq!(layer.have(), 0);
+        let error = layer.add(Interrupted(&blob[..half]), &|_| ()).unwrap_err();
+        assert!(matches!(error, rootfs::Error::Receive { .. }));
+    }
+    let store = place.store();
+    let LayerState::Missing(layer) = store.begin_layer(&descriptor(&blob), &digest(&tar)).unwrap()
+    else {
+        panic!("it cannot be there")
+    };
+    assert_eq!(layer.have(), half as u64);
+    let seen = std::cell::Cell::new(0);
+    layer.add(&blob[half..], &|count| seen.set(seen.get() + count)).unwrap();
+    assert_eq!(seen.get(), blob.len() as u64);
+    assert_eq!(names(&files_of(&place, &tar)).len(), 121);
+}
+
+#[test]
+fn a_damaged_beginning_is_forgotten() {
+    let tar = layers().remove(0);
+    let blob = gzip(&tar);
+    let place = Place::new();
+    let store = place.store();
+    fs::create_dir_all(store.root().join("partial")).unwrap();
+    add_layer(&store, &Tar::new().end()).unwrap();
+    let partial = store.root().join("partial").join(descriptor(&blob).digest().digest());
+    fs::write(&partial, vec![7; 1000]).unwrap();
+    let add = || match store.begin_layer(&descriptor(&blob), &digest(&tar)).unwrap() {
+        LayerState::Missing(layer) => {
+            let have = layer.have() as usize;
+            layer.add(&blob[have..], &|_| ())
+        }
+        LayerState::Present => panic!("it cannot be there"),
+    };
+    let error = add().unwrap_err();
+    assert!(error.is_stale_partial(), "{error}");
+    add().unwrap();
+}
+
+#[test]
+fn what_a_power_loss_may_have_hit_is_not_trusted() {
+    let tar = layers().remove(0);
+    let place = Place::new();
+    add_layer(&place.store(), &tar).unwrap();
+    let layer = files_of(&place, &tar).parent().unwrap().to_owned();
+    let record = fs::read_to_string(layer.join("record")).unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    fs::write(layer.join("record"), record.replace(boot.trim(), "another boot")).unwrap();
+    fs::write(layer.join("files/d0/f0"), "lost").unwrap();
+    let store = place.store();
+    assert!(matches!(
+        store.begin_layer(&descriptor(&gzip(&tar)), &digest(&tar)).unwrap(),
+        LayerState::Missing(_)
+    ));
+    add_image(&store, "x", &[tar.clone()]).unwrap();
+    assert!(layer.join("durable").exists());
+    assert_eq!(store.check(&|_| ()).unwrap().damage, []);
+}
+
+#[test]
+fn concurrent_pulls_do_the_work_once() {
+    let tar = layers().remove(0);
+    let blob = gzip(&tar);
+    let place = Place::new();
+    let fetched = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let store = place.store();
+                match store.begin_layer(&descriptor(&blob), &digest(&tar)).unwrap() {
+                    LayerState::Present => {}
+                    LayerState::Missing(layer) => {
+                        fetched.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        std::thread::sleep(Duration::from_millis(50));
+                        layer.add(&*blob, &|_| ()).unwrap();
+                    }
+                }
+                let tars = [tar.clone()];
+                let (manifest, config) = documents(&tars);
+                store.add_image(Some("x"), &manifest, support::MANIFEST, &config, None).unwrap();
+            });
+        }
+    });
+    assert_eq!(fetched.into_inner(), 1);
+    assert_eq!(place.store().check(&|_| ()).unwrap().damage, []);
+}
+
+#[test]
+fn nothing_is_collected_while_it_is_pulled() {
+    let place = Place::new();
+    let tars = layers();
+    let store = place.store();
+    for tar in &tars {
+        add_layer(&store, tar).unwrap();
+        let other = place.store();
+        other.prune(true).unwrap();
+    }
+    let (manifest, config) = documents(&tars);
+    store.add_image(Some("x"), &manifest, support::MANIFEST, &config, None).unwrap();
+    drop(store);
+    place.store().prune(false).unwrap();
+    assert_eq!(place.store().check(&|_| ()).unwrap().damage, []);
+    assert!(place.store().image("x").is_ok());
+}
+
+/// A small filesystem, unmounted at the end.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn new(place: &Place, size: &str) -> Option<Self> {
+        let path = place.path("small");
+        fs::create_dir(&path).unwrap();
+        let options = format!("size={size}");
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(&path)
+            .status();
+        mount.is_ok_and(|status| status.success()).then_some(Self(path))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_survived() {
+    let place = Place::new();
+    let Some(small) = Small::new(&place, "4m") else {
+        eprintln!("skipped: a tmpfs cannot be mounted here");
+        return;
+    };
+    let tars = layers();
+    let settings = Settings { keep_blobs: false, ..Settings::default() };
+    let open = || Store::with_settings(&small.0.join("store"), settings.clone()).unwrap();
+    let kept = [tars[0].clone()];
+    add_image(&open(), "kept", &kept).unwrap();
+    let filler = small.0.join("filler");
+    // Fewer free pages each time, so that every write in turn is the one that fails.
+    for free in (0..150).step_by(3) {
+        let _ = fs::remove_file(&filler);
+        open().prune(false).unwrap();
+        let room = rustix::fs::statvfs(&small.0).unwrap();
+        let size = (room.f_bavail.saturating_sub(free)) * room.f_frsize;
+        fs::write(&filler, vec![1; size as usize]).unwrap();
+        match add_image(&open(), "image", &tars[..2]) {
+            Ok(_) => drop(open().remove_image("image", false).unwrap()),
+            Err(error) => {
+                let text = explain(&error);
+                assert!(
+                    text.contains("No space left") || text.contains("no storage space"),
+                    "{text}"
+                );
+            }
+        }
+        assert!(open().image("kept").is_ok(), "{free}");
+    }
+    open().remove_image("kept", false).unwrap();
+    let _ = fs::remove_file(&filler);
+    open().prune(false).unwrap();
+    assert!(names(&small.0.join("store/layers")).is_empty());
+    assert!(
+        names(&small.0.join("store/tmp")).is_empty(),
+        "{:?}",
+        names(&small.0.join("store/tmp"))
+    );
+}
+
+#[test]
+fn a_thousand_images_are_listed_at_once() {
+    let place = Place::new();
+    let store = place.store();
+    let image = add_image(&store, "first", &[Tar::new().file("f", "x").end()]).unwrap();
+    for number in 0..1000 {
+        store.tag(&image, &format!("registry.example/some/image-{number}:latest")).unwrap();
+    }
+    let start = Instant::now();
+    assert_eq!(store.images().unwrap().len(), 1001);
+    // A generous bound for a debug build on a busy machine; `make bench` has the real one.
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+}
