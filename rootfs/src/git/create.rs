@@ -9,7 +9,7 @@ use super::{
     commit::Commit,
     error::{Error, Result},
     files::{self, Current},
-    image::{Image, branch_name},
+    image::{Image, Layer, branch_name},
     index,
     inode::{Content, Inode, OPAQUE, Time},
     manifest::{self, Line, What},
@@ -62,7 +62,7 @@ pub(crate) fn create(image: &Image, directory: &Path, options: &Options) -> Resu
     let target = Target { directory, pack: Some(&pack), large: options.large.unwrap_or(u64::MAX) };
     let Populated { view: shown, mut stamps } = populate(&mut parts, &target)?;
 
-    let (view, branches, tip) = write_history(made, image, &mut parts, &pack)?;
+    let (view, branches, tip) = write_history(made, image, parts, &pack)?;
     pack.finish()?;
     // Made from the same parts in the same order, so the stamps fit; and it has the trees besides.
     debug_assert_eq!(view.inodes.len(), shown.inodes.len());
@@ -119,15 +119,43 @@ impl Drop for Unfinished {
 fn parts(image: &Image) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     for layer in &image.layers {
-        for (at, (directory, top)) in layer.directories.iter().enumerate() {
-            let mut lines = scan::layer(directory, *top)?;
-            if layer.hides_all && at == 0 {
-                hide_all(&mut lines);
-            }
-            parts.push(Part { lines, directory: directory.clone() });
-        }
+        parts.extend(parts_of(layer)?);
     }
     Ok(parts)
+}
+
+/// What the store has of the uppermost layer.
+pub(crate) fn last_layer(image: &Image) -> Result<Vec<Part>> {
+    image.layers.last().map_or_else(|| Ok(Vec::new()), parts_of)
+}
+
+fn parts_of(layer: &Layer) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    for (at, (directory, top)) in layer.directories.iter().enumerate() {
+        let mut lines = scan::layer(directory, *top)?;
+        if layer.hides_all && at == 0 {
+            hide_all(&mut lines);
+        }
+        parts.push(Part { lines, directory: directory.clone() });
+    }
+    Ok(parts)
+}
+
+/// Writes what is not a regular file of a layer: links, and the manifest, whose name it returns.
+pub(crate) fn write_layer_files(
+    parts: &[Part],
+    write: &mut dyn FnMut(Kind, &[u8]) -> Result<ObjectId>,
+) -> Result<ObjectId> {
+    let mut lines = Vec::new();
+    for part in parts {
+        for line in &part.lines {
+            if let What::Own(Inode { content: Content::Link(target), .. }) = &line.what {
+                write(Kind::Blob, target)?;
+            }
+        }
+        lines = merge(lines, &part.lines);
+    }
+    write(Kind::Blob, &manifest::encode(&lines))
 }
 
 /// Marks the layer's root directory as hiding what is below.
@@ -147,7 +175,7 @@ fn hide_all(lines: &mut Vec<Line>) {
 fn write_history(
     repository: &Repository,
     image: &Image,
-    parts: &mut [Part],
+    parts: Vec<Part>,
     pack: &PackWriter,
 ) -> Result<(View, Vec<(String, ObjectId)>, ObjectId)> {
     let mut encoder = Encoder::new();
@@ -158,35 +186,22 @@ fn write_history(
     let mut parent = None;
     let steps = image.steps();
     let chain_ids = image.chain_ids();
-    let mut parts = parts.iter();
+    let mut parts = parts.into_iter();
     let last_layer = steps.iter().rposition(|step| step.layer.is_some());
     for (at, step) in steps.iter().enumerate() {
-        let mut trailers = Vec::new();
         let mut note = None;
         let layer = step.layer.and_then(|number| Some((number, image.layers.get(number)?)));
         if let Some((number, layer)) = layer {
-            let mut lines = Vec::new();
-            for part in parts.by_ref().take(layer.directories.len()) {
+            let parts: Vec<Part> = parts.by_ref().take(layer.directories.len()).collect();
+            for part in &parts {
                 view.apply(&part.lines)?;
-                for line in &part.lines {
-                    if let What::Own(Inode { content: Content::Link(target), .. }) = &line.what {
-                        write(Kind::Blob, target)?;
-                    }
-                }
-                lines = merge(lines, &part.lines);
             }
-            note = Some(write(Kind::Blob, &manifest::encode(&lines))?);
-            trailers.push(("Diff-Id".to_owned(), layer.diff_id.to_string()));
-            trailers.push(("Layer-Digest".to_owned(), layer.digest.to_string()));
+            note = Some(write_layer_files(&parts, &mut write)?);
             if let Some(chain_id) = chain_ids.get(number) {
-                trailers.push(("Chain-Id".to_owned(), chain_id.to_string()));
                 branches.push((branch_name(number, chain_id.digest()), ObjectId::EMPTY_TREE));
             }
         }
-        if at + 1 == steps.len() {
-            trailers.push(("Config-Digest".to_owned(), image.config_digest.to_string()));
-            trailers.push(("Manifest-Digest".to_owned(), image.manifest_digest.to_string()));
-        }
+        let trailers = image.trailers(step.layer, at + 1 == steps.len());
         let commit = Commit {
             tree: view.write_trees(&mut write)?,
             parents: parent.into_iter().collect(),
@@ -235,17 +250,25 @@ fn merge(mut lines: Vec<Line>, more: &[Line]) -> Vec<Line> {
 }
 
 /// The gitfile, and the two files krgo left beside it.
-fn write_ours(directory: &Path, repository: &Repository, image: &Image, view: &View) -> Result<()> {
+fn write_ours(
+    directory: &Path,
+    repository: &Repository,
+    image: &Image,
+    view: &View,
+) -> Result<()> {
     write_file(directory, GITFILE, repository.gitfile().as_bytes())?;
+    write_json(directory, image, view)
+}
+
+/// `json` and `layersize` describe the uppermost layer, unless the image has files of such names.
+pub(crate) fn write_json(directory: &Path, image: &Image, view: &View) -> Result<()> {
     let (size, json) = top(image)?;
-    if view.find(b"/json").is_none()
-        && view.find(b"/layersize").is_none()
-        && let Some(size) = size
-    {
-        write_file(directory, "json", &json)?;
-        write_file(directory, "layersize", size.to_string().as_bytes())?;
+    if view.find(b"/json").is_some() || view.find(b"/layersize").is_some() {
+        return Ok(());
     }
-    Ok(())
+    let size = size.unwrap_or_default().to_string();
+    write_file(directory, "json", &json)?;
+    write_file(directory, "layersize", size.as_bytes())
 }
 
 /// Size and description of the uppermost layer.
@@ -258,13 +281,19 @@ fn top(image: &Image) -> Result<(Option<u64>, Vec<u8>)> {
     Ok((size, json))
 }
 
+/// Writes a file of ours, in place of one that may be there.
 pub(crate) fn write_file(directory: &Path, name: &str, content: &[u8]) -> Result<()> {
     use std::{fs::File, io::Write};
     let path = directory.join(name);
     let root = Root::open(directory).map_err(Error::io("open", directory))?;
     let inode = super::inode::Inode { mode: 0o100_644, ..Default::default() };
     let write = || {
-        let file = File::from(files::create(&root, std::ffi::OsStr::new(name))?);
+        let name = std::ffi::OsStr::new(name);
+        match rustix::fs::unlinkat(&root, name, rustix::fs::AtFlags::empty()) {
+            Err(rustix::io::Errno::NOENT) => {}
+            other => other?,
+        }
+        let file = File::from(files::create(&root, name)?);
         (&file).write_all(content)?;
         let mode = rustix::fs::Mode::from_raw_mode(inode.permissions());
         Ok(rustix::fs::fchmod(&file, mode)?)

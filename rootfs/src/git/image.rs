@@ -108,6 +108,26 @@ impl Image {
         steps
     }
 
+    /// What the commit of a layer says beside its message; the last of all also names the image.
+    pub(crate) fn trailers(&self, layer: Option<usize>, is_last: bool) -> Vec<(String, String)> {
+        let mut trailers = Vec::new();
+        let mut add = |key: &str, value: &Digest| trailers.push((key.to_owned(), value.to_string()));
+        if let Some(number) = layer {
+            if let Some(layer) = self.layers.get(number) {
+                add("Diff-Id", &layer.diff_id);
+                add("Layer-Digest", &layer.digest);
+            }
+            if let Some(chain_id) = self.chain_ids().get(number) {
+                add("Chain-Id", chain_id);
+            }
+        }
+        if is_last {
+            add("Config-Digest", &self.config_digest);
+            add("Manifest-Digest", &self.manifest_digest);
+        }
+        trailers
+    }
+
     /// The chain ids of the layers, base first.
     pub(crate) fn chain_ids(&self) -> Vec<Digest> {
         chain_ids(self.layers.iter().map(|layer| &layer.diff_id))

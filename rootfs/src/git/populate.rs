@@ -93,6 +93,21 @@ pub(crate) fn populate(parts: &mut [Part], target: &Target<'_>) -> Result<Popula
     Ok(Populated { view, stamps })
 }
 
+/// Hashes and packs the files of all parts, and completes the parts' lines, without making any file.
+pub(crate) fn pack(parts: &mut [Part], target: &Target<'_>) -> Result<()> {
+    let root = Root::open(target.directory).map_err(Error::io("open", target.directory))?;
+    let work = Work { target, root, places: Places(Vec::new()) };
+    let became: Vec<_> = parts.iter().map(|part| vec![None; part.lines.len()]).collect();
+    let jobs = jobs(parts, &became, true, &work.places);
+    for file in run(&work, parts, &jobs)? {
+        let line = parts.get_mut(file.part).and_then(|part| part.lines.get_mut(file.line));
+        if let Some(Line { what: What::Own(inode), .. }) = line {
+            *inode = file.inode;
+        }
+    }
+    Ok(())
+}
+
 /// The names each inode of a view has, in order. Empty for what is hidden by upper layers.
 struct Places(Vec<Vec<Vec<u8>>>);
 
@@ -192,7 +207,7 @@ fn run(work: &Work<'_>, parts: &[Part], jobs: &[Job<'_>]) -> Result<Vec<Done>> {
         Ok(())
     };
     // More than a few only wait for each other, at the pack and in the kernel.
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(4);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(4).min(jobs.len());
     thread::scope(|scope| -> Result<()> {
         let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(worker)).collect();
         let mut result = worker();
