@@ -24,12 +24,23 @@ pub(crate) fn push(
     access: &Access,
     progress: &Progress,
 ) -> anyhow::Result<Digest> {
-    let manifest = manifest(image)?;
     let display = Display::new(progress);
+    push_telling(store, image, to, access, &|blob, sent| display.show(blob, sent))
+}
+
+/// The same; `tell` hears what becomes of each blob.
+pub(crate) fn push_telling(
+    store: &Store,
+    image: &StoredImage,
+    to: &Source,
+    access: &Access,
+    tell: &(dyn Fn(&Descriptor, Sent) + Sync),
+) -> anyhow::Result<Digest> {
+    let manifest = manifest(image)?;
     let mount_from = other_names(store, image)?;
     let blobs = |blob: &Descriptor, offset: u64| open(store, blob, offset);
     let push = registry::Push {
-        progress: &|blob, sent| display.show(blob, sent),
+        progress: tell,
         mount_from: &mount_from,
         ..registry::Push::new(&blobs)
     };

@@ -127,7 +127,8 @@ impl Store {
         compress(&mut tar, output, compression, level).during("compress", &layer.diff_id)
     }
 
-    fn describe_image(
+    /// Records the image that a new layer makes of those below it.
+    pub(crate) fn describe_image(
         &self,
         name: Option<&str>,
         base: Option<&str>,
@@ -206,7 +207,7 @@ fn configuration(
     serde_json::to_vec(&config).map_err(fail)
 }
 
-fn manifest(
+pub(crate) fn manifest(
     config: &[u8],
     layers: &[StoredLayer],
     format: Format,

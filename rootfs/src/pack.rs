@@ -50,11 +50,18 @@ impl<'p, W: Write> Packer<'p, W> {
 
     /// Writes a layer: what differs, and whiteouts for what is gone.
     pub(crate) fn differences(&mut self, root: &Root, found: &Differences) -> io::Result<()> {
-        for (path, difference) in found {
-            match difference {
-                Difference::Present { .. } => self.object(root, path)?,
-                Difference::Gone { .. } => self.whiteout(path)?,
-            }
+        let is_gone = |difference| matches!(difference, &Difference::Gone { .. });
+        self.paths(root, found.iter().map(|(path, difference)| (path.as_slice(), is_gone(difference))))
+    }
+
+    /// The same for paths, sorted, of which each is there or gone.
+    pub(crate) fn paths<'a>(
+        &mut self,
+        root: &Root,
+        paths: impl Iterator<Item = (&'a [u8], bool)>,
+    ) -> io::Result<()> {
+        for (path, is_gone) in paths {
+            if is_gone { self.whiteout(path)? } else { self.object(root, path)? }
         }
         writer::end(self.output)
     }

@@ -302,7 +302,7 @@ pub(crate) fn write_file(directory: &Path, name: &str, content: &[u8]) -> Result
 }
 
 /// The root directory gets its metadata when nothing is put into it any more.
-fn describe_root(directory: &Path, view: &View) -> Result<Stamp> {
+pub(crate) fn describe_root(directory: &Path, view: &View) -> Result<Stamp> {
     let root = Root::open(directory).map_err(Error::io("open", directory))?;
     let describe = || {
         files::describe(&root, view.inode(&view.root), &Current::new())?;

@@ -27,6 +27,7 @@ mod populate;
 mod refs;
 mod repository;
 mod rootfs;
+mod save;
 #[cfg(test)]
 #[allow(
     clippy::unwrap_used,
@@ -40,6 +41,7 @@ mod scan;
 mod scratch;
 mod stamp;
 mod state;
+mod tarsum;
 mod tree;
 mod v1;
 mod view;
@@ -50,3 +52,4 @@ pub use image::{layer_ids, parse_branch};
 pub use oid::{BadObjectId, ObjectId};
 pub use repository::OURS;
 pub use rootfs::Rootfs;
+pub use save::{Committed, Message};

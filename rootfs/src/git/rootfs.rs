@@ -17,6 +17,8 @@ use super::{
     oid::ObjectId,
     refs::Head,
     repository::Repository,
+    save::{self, Committed, Message},
+    tarsum,
 };
 use crate::{Store, StoredImage};
 
@@ -66,6 +68,22 @@ impl<'a> Rootfs<'a> {
             Head::Branch(name) => Some(name),
             Head::Detached(_) => None,
         })
+    }
+
+    /// Makes a layer, an image and a branch of what changed.
+    pub fn commit(&self, message: &Message<'_>) -> Result<Committed> {
+        save::commit(self.store, self.directory, &self.repositories(), message)
+    }
+
+    /// The checksum that krgo printed of a layer.
+    pub fn tarsum(&self, committed: &Committed) -> Result<String> {
+        tarsum::of_layer(self.store, &committed.diff_id)
+    }
+
+    /// The image that ends with the commit that is shown.
+    pub fn image(&self) -> Result<StoredImage> {
+        let repository = Repository::of(self.directory, &self.repositories())?;
+        save::image_of_head(self.store, &repository)
     }
 
     /// Shows another branch. Changes that were not committed are an error, unless `force` drops them.

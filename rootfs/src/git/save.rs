@@ -6,14 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Digest;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sys::Root;
 
 use super::{
     changes::{Changes, changes},
     checkout::current,
     commit::Commit,
-    create::{last_layer, now, remember, write_json, write_layer_files},
+    create::{describe_root, last_layer, now, remember, write_json, write_layer_files},
     date,
     error::{Error, Result},
     escape::escape,
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     Compression, Store, StoredImage, StoredLayer,
-    commit::{Format, NewImage},
+    commit::{Format, NewImage, manifest},
     layer::record::Record,
     overlay::Namespace,
     pack::{Packer, Times},
@@ -94,6 +94,28 @@ pub(crate) fn commit(
     let image = describe(store, base, layer, message)?;
     let branch = Branch { store, directory, repository: &repository, image: &image, large };
     branch.add(state, &changes, &ancestors, taken)
+}
+
+/// The image that ends with the commit that is checked out.
+pub(crate) fn image_of_head(store: &Store, repository: &Repository) -> Result<StoredImage> {
+    let objects = Objects::open(&repository.objects())?;
+    let refs = repository.refs();
+    let head = refs.head_commit()?;
+    let head = head.ok_or_else(|| Error::NotARepository(repository.directory.clone()))?;
+    let ancestors = history::line(&objects, &refs, head)?;
+    let last = ancestors.last().and_then(|last| last.commit.trailer("Manifest-Digest"));
+    if let Some(manifest) = last {
+        return Ok(store.image(manifest)?);
+    }
+    // The lower part of an image is an image as well.
+    let Base { config, layers } = Base::find(store, repository, &objects, &ancestors)?;
+    let bad = |error: serde_json::Error| Error::damaged("the image's configuration", error.to_string());
+    let mut config: Map<String, Value> = serde_json::from_str(&config).map_err(bad)?;
+    let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+    config.insert("rootfs".into(), json!({"type": "layers", "diff_ids": diff_ids}));
+    let config = serde_json::to_vec(&config).map_err(bad)?;
+    let (manifest, media_type) = manifest(&config, &layers, Format::Docker)?;
+    Ok(store.add_image(None, &manifest, media_type, &config, None)?)
 }
 
 /// A path as people type it, as our walks have it.
@@ -295,10 +317,12 @@ impl Branch<'_> {
         if changes.lines.iter().any(|line| odd(&line.path)) {
             self.repository.write_exclude(&view)?;
         }
-        let state = State { commit, view, stamps };
-        write_json(self.directory, &image, &state.view)?;
-        self.stamp_root(&mut state)?;
-        remember(self.repository, &state, taken)?;
+        write_json(self.directory, &image, &view)?;
+        let root = describe_root(self.directory, &view)?;
+        if let Some(slot) = stamps.get_mut(view.root.inode) {
+            *slot = Some(root);
+        }
+        remember(self.repository, &State { commit, view, stamps }, taken)?;
 
         let record = Record::read(&self.store.layer_path(&layer.diff_id)?)?;
         Ok(Committed {

@@ -1,12 +1,16 @@
 //! Image layers as branches of a git repository: krgo's command line, and what it shares with ours.
 
 mod checkout;
+mod commit;
 mod directory;
 mod login;
 mod pull;
+mod push;
 
 pub(crate) use checkout::Checkout;
+pub(crate) use commit::Commit;
 pub(crate) use pull::RootfsArgs;
+pub(crate) use push::image_of_rootfs;
 
 use clap::ArgMatches;
 
@@ -25,6 +29,8 @@ pub(crate) static PERSONALITY: Personality = Personality {
     hand_over: |_, _| None,
     commands: &[
         Command::new::<pull::Pull>("pull", "Pull an image into a directory"),
+        Command::new::<Commit>("commit", "Make a layer of what changed"),
+        Command::new::<push::Push>("push", "Push the image a directory shows"),
         Command::new::<Checkout>("checkout", "Show another branch of a root filesystem"),
     ],
 };

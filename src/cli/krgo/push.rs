@@ -1,0 +1,103 @@
+//! `push IMAGE -r DIR`: the image a root filesystem shows, to its registry.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+};
+
+use clap::Args;
+use registry::{Reference, Source};
+use rootfs::{Store, StoredImage, git::Rootfs};
+
+use super::{directory, login, pull::hubless};
+use crate::{
+    cli::{Globals, Verb},
+    images::Access,
+    output, transfer,
+};
+
+/// Push the image a directory shows
+#[derive(Args, Debug)]
+pub(super) struct Push {
+    /// Name to push it under
+    image: Reference,
+
+    /// The root filesystem
+    #[arg(short, long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
+
+    /// Log in, this time only
+    #[arg(short, long, value_name = "USER:PASSWORD")]
+    user: Option<String>,
+}
+
+impl Verb for Push {
+    fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        let store = Store::open(&globals.home.root)?;
+        let image = image_of_rootfs(&store, self.rootfs.as_deref(), &self.image)?;
+        let access = Access {
+            tls_verify: true,
+            creds: login::typed(self.user.as_deref()),
+            authfile: None,
+        };
+        output::line(format_args!("Pushing image {} ...", hubless(&self.image)))?;
+        let layers = rootfs::git::layer_ids(&image);
+        output::line(format_args!("Pushing {} layers:", layers.len()))?;
+        let there = Mutex::new(HashMap::new());
+        let tell = |blob: &oci_spec::image::Descriptor, sent| {
+            let exists = matches!(sent, registry::Progress::Exists | registry::Progress::Mounted);
+            let mut there = there.lock().unwrap_or_else(PoisonError::into_inner);
+            there.insert(blob.digest().clone(), exists);
+        };
+        let to = Source::Registry(self.image.clone());
+        transfer::push_telling(&store, &image, &to, &access, &tell)?;
+        let there = there.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (id, layer) in layers.iter().zip(&image.layers) {
+            let known = there.get(layer.blob.digest()).copied().unwrap_or(true);
+            let end = if known { "done (already pushed)" } else { "done" };
+            output::line(format_args!("\t{id} ... {end}"))?;
+        }
+        output::line(format_args!("Done: {}", page(&self.image)))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The image that a root filesystem shows, which gets the name it is to be pushed under.
+pub(crate) fn image_of_rootfs(
+    store: &Store,
+    typed: Option<&Path>,
+    name: &Reference,
+) -> anyhow::Result<StoredImage> {
+    let directory = directory::existing(store, typed)?;
+    let image = Rootfs::new(store, &directory).image()?;
+    store.tag(&image, &name.to_string())?;
+    Ok(image)
+}
+
+/// Where a person can look at what was pushed.
+fn page(image: &Reference) -> String {
+    let name = hubless(image);
+    if name == image.to_string() {
+        return name;
+    }
+    let name = name.rsplit_once(':').map_or(name.as_str(), |(name, _)| name);
+    format!("https://registry.hub.docker.com/u/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn the_page_names_the_user_once() {
+        for (name, page_) in [
+            ("me/debian_curl", "https://registry.hub.docker.com/u/me/debian_curl"),
+            ("127.0.0.1:5000/me/app:1", "127.0.0.1:5000/me/app:1"),
+        ] {
+            assert_eq!(page(&name.parse().unwrap()), page_);
+        }
+    }
+}
