@@ -250,12 +250,7 @@ fn merge(mut lines: Vec<Line>, more: &[Line]) -> Vec<Line> {
 }
 
 /// The gitfile, and the two files krgo left beside it.
-fn write_ours(
-    directory: &Path,
-    repository: &Repository,
-    image: &Image,
-    view: &View,
-) -> Result<()> {
+fn write_ours(directory: &Path, repository: &Repository, image: &Image, view: &View) -> Result<()> {
     write_file(directory, GITFILE, repository.gitfile().as_bytes())?;
     write_json(directory, image, view)
 }

@@ -111,7 +111,8 @@ impl Image {
     /// What the commit of a layer says beside its message; the last of all also names the image.
     pub(crate) fn trailers(&self, layer: Option<usize>, is_last: bool) -> Vec<(String, String)> {
         let mut trailers = Vec::new();
-        let mut add = |key: &str, value: &Digest| trailers.push((key.to_owned(), value.to_string()));
+        let mut add =
+            |key: &str, value: &Digest| trailers.push((key.to_owned(), value.to_string()));
         if let Some(number) = layer {
             if let Some(layer) = self.layers.get(number) {
                 add("Diff-Id", &layer.diff_id);

@@ -27,7 +27,6 @@ mod populate;
 mod refs;
 mod repository;
 mod rootfs;
-mod save;
 #[cfg(test)]
 #[allow(
     clippy::unwrap_used,
@@ -36,6 +35,7 @@ mod save;
     reason = "a test fails by panicking"
 )]
 mod round_trip;
+mod save;
 mod scan;
 #[cfg(test)]
 mod scratch;

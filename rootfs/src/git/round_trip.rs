@@ -17,7 +17,14 @@ use super::{
     checkout::{checkout, restore},
     create::{Options, create, unpack},
     image::{Image, Layer},
+    rootfs::Rootfs,
+    save::{Committed, Message},
     scratch::Scratch,
+};
+use crate::{
+    Compression, Store,
+    commit::{Format, NewImage},
+    pack::Times,
 };
 
 /// An image made of shell scripts, each of which fills a layer in overlay form.
@@ -344,4 +351,140 @@ fn uncommitted_changes_are_not_lost_unasked() {
         made.git(&["status", "--porcelain"]),
         " M \"new\\nline\"\n M usr/src/project/main.c\n"
     );
+}
+
+/// A root filesystem of an image in a real store.
+struct Stored {
+    scratch: Scratch,
+    store: Store,
+}
+
+impl Stored {
+    fn new(name: &str, script: &str) -> Self {
+        let scratch = Scratch::new(name);
+        let files = scratch.path.join("files");
+        fs::create_dir(&files).unwrap();
+        shell(&files, script);
+        shell(&files, "tar --xattrs --xattrs-include='*' --format=pax -cf ../layer.tar .");
+        let store = Store::open(&scratch.path.join("store")).unwrap();
+        let new = NewImage {
+            created: "2015-02-01T00:00:00Z".into(),
+            author: None,
+            comment: None,
+            created_by: "base".into(),
+            platform: ("linux".into(), "amd64".into()),
+            format: Format::Oci,
+            compression: (Compression::Gzip, None),
+            times: Times::default(),
+            squash: false,
+            configure: &mut |_| {},
+        };
+        let tar = fs::File::open(scratch.path.join("layer.tar")).unwrap();
+        let image = store.import(tar, Some("base"), new).unwrap();
+        let made = Self { scratch, store };
+        made.rootfs().pull(&image, Path::new("/bin/true"), None).unwrap();
+        made
+    }
+
+    fn root(&self) -> PathBuf {
+        self.scratch.path.join("root")
+    }
+
+    fn rootfs(&self) -> Rootfs<'_> {
+        // Lives as long as the test, which is not long.
+        Rootfs::new(&self.store, Box::leak(self.root().into_boxed_path()))
+    }
+
+    fn commit(&self, text: &str) -> Result<Committed, Error> {
+        let message = Message {
+            text,
+            author: Some("Jane <jane@example.org>"),
+            seconds: 1_500_000_000,
+            latest: None,
+            exclude: &[PathBuf::from("/left/out")],
+            large: None,
+        };
+        self.rootfs().commit(&message)
+    }
+
+    #[track_caller]
+    fn check(&self, committed: &Committed) {
+        let git = |arguments: &[&str]| self.scratch.git_in("root", arguments);
+        assert_eq!(git(&["status", "--porcelain"]), "");
+        assert_eq!(git(&["fsck", "--strict", "--full"]), "");
+        assert_eq!(git(&["branch", "--show-current"]).trim(), committed.branch);
+        let flat = self.scratch.path.join(&committed.id);
+        Rootfs::new(&self.store, &flat).unpack(&committed.image).unwrap();
+        let plain = |text: String| {
+            // Directories in which something happened that was not committed have another time.
+            let touched =
+                |line: &&str| !line.starts_with("\"\" ") && !line.starts_with("\"left\" ");
+            let lines = text.lines().filter(touched);
+            lines.map(str::to_owned).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(plain(listing(&self.root())), plain(listing(&flat)));
+        fs::remove_dir_all(&flat).unwrap();
+    }
+}
+
+#[test]
+fn a_commit_is_a_layer_an_image_and_a_branch() {
+    let made = Stored::new("commit", ODD);
+    assert!(matches!(made.commit("nothing"), Err(Error::NoChanges)));
+    shell(
+        &made.root(),
+        "echo new > etc/new; ln etc/new etc/newer; chmod 4711 usr/bin/sudo; rm usr/link dangling
+         setfattr -n user.more -v 1 usr/bin; chown -h 9:9 disk; rm -r only; mkdir only; mkfifo only/p
+         rm -r usr/src; echo file > usr/src; rm empty; mkdir -p empty/deep; touch -d 2011-11-11 large
+         mkdir left; echo out > left/out; setfattr -n trusted.overlay.opaque -v y etc
+         mkdir nested nested/.git; echo g > nested/.git/config; truncate -s 0 sparse; mkdir dev; mknod dev/zero c 1 5
+         printf 'same size' > etc/passwd; ln etc/shadow etc/shadow2; echo w > 'wh.x'; rm \"$(echo -e 't\\tab')\"",
+    );
+    let first = made.commit("first").unwrap();
+    shell(&made.root(), "rm left/out; setfattr -x trusted.overlay.opaque etc");
+    made.check(&first);
+    assert!(matches!(made.commit("nothing"), Err(Error::NoChanges)));
+    let log = made.scratch.git_in("root", &["log", "-1", "--format=%s|%an|%at"]);
+    assert_eq!(log, "first|Jane|1500000000\n");
+
+    shell(&made.root(), "echo more >> etc/new; rm -r nested; rm usr/src; mkdir usr/src");
+    let second = made.commit("second").unwrap();
+    made.check(&second);
+    assert_eq!(second.parent.as_ref(), Some(&first.id));
+    assert_eq!(second.image.layers.len(), 3);
+
+    made.rootfs().checkout(&first.branch, false).unwrap();
+    made.check(&first);
+    made.rootfs().checkout(&second.branch, false).unwrap();
+    made.check(&second);
+
+    // What we remember can be lost.
+    shell(&made.scratch.path, "rm store/git/*/crun-cargo-checkout");
+    assert!(matches!(made.commit("nothing"), Err(Error::NoChanges)));
+}
+
+#[test]
+fn an_older_branch_can_be_gone_on_from() {
+    let made = Stored::new("revert", "mkdir etc; echo 1 > etc/a");
+    let base = made.rootfs().branch().unwrap().unwrap();
+    shell(&made.root(), "echo 2 > etc/a");
+    let first = made.commit("first").unwrap();
+    shell(&made.root(), "echo 3 > etc/b");
+    let second = made.commit("second").unwrap();
+    made.rootfs().checkout(&first.branch, false).unwrap();
+    assert_eq!(made.rootfs().image().unwrap().layers.len(), 2);
+    shell(&made.root(), "echo 4 > etc/c");
+    let other = made.commit("other").unwrap();
+    made.check(&other);
+    assert_eq!(other.parent, second.parent);
+    made.rootfs().checkout(&base, false).unwrap();
+    assert_eq!(made.rootfs().image().unwrap().layers.len(), 1);
+    // A commit of stock git's own is below ours, and its files are in our layer.
+    shell(&made.root(), "echo 5 > etc/d");
+    made.scratch.git_in("root", &["checkout", "-q", "-b", "mine"]);
+    made.scratch.git_in("root", &["add", "etc/d"]);
+    made.scratch.git_in("root", &["commit", "-q", "-m", "mine"]);
+    let last = made.commit("last").unwrap();
+    made.check(&last);
+    assert_eq!(last.image.layers.len(), 2);
 }

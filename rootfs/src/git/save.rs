@@ -109,7 +109,8 @@ pub(crate) fn image_of_head(store: &Store, repository: &Repository) -> Result<St
     }
     // The lower part of an image is an image as well.
     let Base { config, layers } = Base::find(store, repository, &objects, &ancestors)?;
-    let bad = |error: serde_json::Error| Error::damaged("the image's configuration", error.to_string());
+    let bad =
+        |error: serde_json::Error| Error::damaged("the image's configuration", error.to_string());
     let mut config: Map<String, Value> = serde_json::from_str(&config).map_err(bad)?;
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
     config.insert("rootfs".into(), json!({"type": "layers", "diff_ids": diff_ids}));
@@ -161,7 +162,11 @@ impl Base {
                 other => other?,
             };
             let begins = image.layers.len() >= diff_ids.len()
-                && image.layers.iter().zip(&diff_ids).all(|(layer, id)| layer.diff_id.as_ref() == *id);
+                && image
+                    .layers
+                    .iter()
+                    .zip(&diff_ids)
+                    .all(|(layer, id)| layer.diff_id.as_ref() == *id);
             if begins {
                 return Self::cut(&image, diff_ids.len());
             }
@@ -176,7 +181,9 @@ impl Base {
         if count == image.layers.len() {
             return Ok(Self { config: image.config.clone(), layers });
         }
-        let bad = |error: serde_json::Error| Error::damaged("the image's configuration", error.to_string());
+        let bad = |error: serde_json::Error| {
+            Error::damaged("the image's configuration", error.to_string())
+        };
         let mut config: Map<String, Value> = serde_json::from_str(&image.config).map_err(bad)?;
         if let Some(Value::Array(history)) = config.get_mut("history") {
             let mut left = count;
@@ -202,9 +209,10 @@ fn store_layer(
     let namespace = Namespace::probe_store(store.root())?;
     let times = Times { latest: message.latest };
     let gone = |what: &What| matches!(what, What::Own(inode) if inode.is_whiteout());
-    let paths = changes.lines.iter().map(|line| {
-        (line.path.strip_prefix(b"/").unwrap_or(&line.path), gone(&line.what))
-    });
+    let paths = changes
+        .lines
+        .iter()
+        .map(|line| (line.path.strip_prefix(b"/").unwrap_or(&line.path), gone(&line.what)));
     let write = |mut output: &mut dyn std::io::Write| {
         Packer::new(&mut output, namespace, times).paths(&root, paths)
     };

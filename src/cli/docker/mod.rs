@@ -25,7 +25,7 @@ mod version;
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use std::{ffi::OsString, path::PathBuf};
 
-use super::{CgroupManager, Command, Globals, Personality, krgo::Checkout, oci};
+use super::{CgroupManager, Command, Globals, Personality, krgo::{Checkout, Commit}, oci};
 use crate::{
     home::{self, Home},
     logger,
@@ -73,6 +73,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
             .or(&["container rm", "container remove"]),
         Command::new::<rm::Prune>("container prune", "Remove all containers that have ended"),
         Command::new::<pull::Pull>("pull", "Pull an image").or(&["image pull"]),
+        Command::new::<Commit>("commit", "Make an image of what changed in a root filesystem"),
         Command::new::<Checkout>("checkout", "Show another layer's branch in a root filesystem"),
         Command::new::<images::Images>("images", "List images").or(&["image ls", "image list"]),
         Command::new::<tag::Rmi>("rmi", "Remove images").or(&["image rm", "image remove"]),

@@ -14,7 +14,7 @@ use rootfs::{Store, StoredImage};
 
 use super::access::{AccessArgs, ProgressArgs};
 use crate::{
-    cli::{Globals, Verb},
+    cli::{Globals, Verb, krgo},
     images::{self, Policy, Wanted},
     output,
     progress::Progress,
@@ -46,6 +46,9 @@ pub(super) struct Push {
     #[command(flatten)]
     access: AccessArgs,
 
+    #[command(flatten)]
+    layered: krgo::PushArgs,
+
     /// Image, by name or id
     image: String,
 
@@ -58,7 +61,9 @@ impl Verb for Push {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let store = Store::open(&globals.home.root)?;
         let progress = Progress::new(self.progress.progress, self.quiet);
-        let access = self.access.clone().access();
+        let mut access = self.access.clone().access();
+        access.creds = access.creds.or_else(|| self.layered.creds());
+        self.layered.name_image(&store, &self.image)?;
         let names =
             if self.all_tags { all_tags(&store, &self.image)? } else { vec![self.image.clone()] };
         let mut digest = None;

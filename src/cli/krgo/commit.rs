@@ -73,7 +73,11 @@ impl Verb for Commit {
         if let Some(name) = &self.tag {
             store.tag(&committed.image, &name.to_string())?;
         }
-        if is_krgo { tell(&rootfs, &committed)? } else { output::line(&committed.image.id)? }
+        if is_krgo {
+            tell(&rootfs, &committed)?
+        } else {
+            output::line(&committed.image.id)?
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

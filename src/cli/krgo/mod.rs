@@ -10,7 +10,7 @@ mod push;
 pub(crate) use checkout::Checkout;
 pub(crate) use commit::Commit;
 pub(crate) use pull::RootfsArgs;
-pub(crate) use push::image_of_rootfs;
+pub(crate) use push::PushArgs;
 
 use clap::ArgMatches;
 

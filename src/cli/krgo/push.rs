@@ -14,7 +14,7 @@ use rootfs::{Store, StoredImage, git::Rootfs};
 use super::{directory, login, pull::hubless};
 use crate::{
     cli::{Globals, Verb},
-    images::Access,
+    images::{self, Access},
     output, transfer,
 };
 
@@ -24,7 +24,15 @@ pub(super) struct Push {
     /// Name to push it under
     image: Reference,
 
-    /// The root filesystem
+    #[command(flatten)]
+    layered: PushArgs,
+}
+
+// What `push` takes besides an image to push a root filesystem. (No doc comment: it would become the
+// command's description.)
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PushArgs {
+    /// Push the image that this root filesystem shows
     #[arg(short, long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
 
@@ -33,15 +41,29 @@ pub(super) struct Push {
     user: Option<String>,
 }
 
+impl PushArgs {
+    /// The login, for commands that have no other way to say it.
+    pub(crate) fn creds(&self) -> Option<String> {
+        login::typed(self.user.as_deref())
+    }
+
+    /// Gives the image that a root filesystem shows the name it is to be pushed under: the one that was
+    /// named, or the one we are in when no image has the name.
+    pub(crate) fn name_image(&self, store: &Store, name: &str) -> anyhow::Result<()> {
+        let here = || Rootfs::new(store, Path::new(".")).branch().is_ok();
+        let is_known = || images::find(store, name).is_ok();
+        if self.rootfs.is_some() || (!is_known() && here()) {
+            image_of_rootfs(store, self.rootfs.as_deref(), &name.parse()?)?;
+        }
+        Ok(())
+    }
+}
+
 impl Verb for Push {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let store = Store::open(&globals.home.root)?;
-        let image = image_of_rootfs(&store, self.rootfs.as_deref(), &self.image)?;
-        let access = Access {
-            tls_verify: true,
-            creds: login::typed(self.user.as_deref()),
-            authfile: None,
-        };
+        let image = image_of_rootfs(&store, self.layered.rootfs.as_deref(), &self.image)?;
+        let access = Access { tls_verify: true, creds: self.layered.creds(), authfile: None };
         output::line(format_args!("Pushing image {} ...", hubless(&self.image)))?;
         let layers = rootfs::git::layer_ids(&image);
         output::line(format_args!("Pushing {} layers:", layers.len()))?;
@@ -49,7 +71,7 @@ impl Verb for Push {
         let tell = |blob: &oci_spec::image::Descriptor, sent| {
             let exists = matches!(sent, registry::Progress::Exists | registry::Progress::Mounted);
             let mut there = there.lock().unwrap_or_else(PoisonError::into_inner);
-            there.insert(blob.digest().clone(), exists);
+            *there.entry(blob.digest().clone()).or_insert(false) |= exists;
         };
         let to = Source::Registry(self.image.clone());
         transfer::push_telling(&store, &image, &to, &access, &tell)?;
@@ -65,7 +87,7 @@ impl Verb for Push {
 }
 
 /// The image that a root filesystem shows, which gets the name it is to be pushed under.
-pub(crate) fn image_of_rootfs(
+fn image_of_rootfs(
     store: &Store,
     typed: Option<&Path>,
     name: &Reference,
