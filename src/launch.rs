@@ -14,13 +14,14 @@ use std::{
 use anyhow::Context;
 use configs::{Mount, MountSource, Overlay, Root, Spec};
 use oci_spec::image::ImageConfiguration;
-use rootfs::{Change, ChangeKind, SnapshotKind, SnapshotOptions, Store, StoredImage};
+use rootfs::{Change, ChangeKind, Snapshot, SnapshotKind, SnapshotOptions, Store, StoredImage};
 use runtime::{Containers, ExitStatus, Stdio, foreground};
 
 use crate::{
     cli::CgroupManager,
     home::Home,
     record::{self, Container, Event, Origin, Record},
+    report::advise,
     request::{EtcFile, Request},
 };
 
@@ -139,6 +140,17 @@ fn save_spec(directory: &Path, spec: &Spec) -> anyhow::Result<()> {
     let path = directory.join("spec.json");
     let text = serde_json::to_vec(spec)?;
     write_new(&path, &text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The files of a container, which one in a directory of the host itself does not have apart.
+pub(crate) fn snapshot(store: &Store, container: &Container) -> anyhow::Result<Snapshot> {
+    match store.open_snapshot(&container.record.id) {
+        Err(rootfs::Error::NoSnapshot(_)) => Err(advise(
+            format!("container {} changes a directory of the host itself", container.name()),
+            "only containers of images, and those of --rootfs DIR:O, keep their changes apart",
+        )),
+        other => Ok(other?),
+    }
 }
 
 /// A container's changes without the empty places its files of `/etc` were shown at, and without `/etc`

@@ -3,6 +3,7 @@
 //! This package is what people see: command lines, messages, exit codes, and the glue between the
 //! libraries. `cli` says which command lines there are.
 
+mod changes;
 mod cli;
 mod condition;
 mod home;
@@ -16,6 +17,7 @@ mod progress;
 mod record;
 mod report;
 mod request;
+mod serve;
 mod table;
 mod templates;
 mod timestamp;

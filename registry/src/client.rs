@@ -1,6 +1,7 @@
 //! What a caller can ask of a registry, or of files that hold an image.
 
 mod backoff;
+mod download;
 mod fetch;
 pub(crate) mod host;
 mod login;

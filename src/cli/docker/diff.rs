@@ -32,7 +32,7 @@ impl Verb for Diff {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let store = Store::open(&globals.home.root)?;
         let container = record::find(&globals.home, &self.container)?;
-        let snapshot = store.open_snapshot(&container.record.id)?;
+        let snapshot = launch::snapshot(&store, &container)?;
         for change in launch::without_mount_points(store.diff(&snapshot)?) {
             let kind = match change.kind {
                 ChangeKind::Added => "A",

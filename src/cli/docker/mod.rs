@@ -1,6 +1,8 @@
 //! Image-first commands: docker's words, one file each.
 
 mod access;
+mod check;
+mod commit;
 mod completion;
 mod container;
 mod diff;
@@ -16,6 +18,7 @@ mod pull;
 mod push;
 mod rm;
 mod run;
+mod serve;
 mod signals;
 mod start;
 mod tag;
@@ -89,6 +92,19 @@ pub(crate) static PERSONALITY: Personality = Personality {
         Command::new::<push::Save>("save", "Write images into an archive").or(&["image save"]),
         Command::new::<push::Load>("load", "Load images from an archive").or(&["image load"]),
         Command::new::<push::Copy>("copy", "Copy an image without unpacking it"),
+        Command::new::<commit::Commit>("commit", "Make an image of what a container changed")
+            .or(&["container commit"]),
+        Command::new::<commit::Export>(
+            "export",
+            "Write all files of a container or image as a tar",
+        )
+        .or(&["container export"]),
+        Command::new::<commit::Import>("import", "Make an image of a tar archive")
+            .or(&["image import"]),
+        Command::new::<commit::Unpack>("unpack", "Copy all files of an image into a directory"),
+        Command::new::<serve::Serve>("serve", "Serve the images of this store as a registry"),
+        Command::new::<check::Check>("check", "Verify everything in the store against its digests"),
+        Command::new::<check::DiskUsage>("system df", "Show how much room the store takes"),
         Command::new::<login::Login>("login", "Log in to a registry"),
         Command::new::<login::Logout>("logout", "Forget a login"),
         Command::new::<login::Search>("search", "Search a registry for images"),
