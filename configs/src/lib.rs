@@ -15,6 +15,7 @@ pub mod image;
 mod mounts;
 mod namespaces;
 mod network;
+pub mod nsinit;
 pub mod oci;
 mod options;
 mod problems;
@@ -25,6 +26,7 @@ mod seccomp;
 mod seccomp_profile;
 mod signal;
 mod spec;
+pub mod syscalls;
 
 pub use capability::UnknownCapability;
 pub use devices::{Device, DeviceKind, DeviceRule};

@@ -10,13 +10,12 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use sys::{CloneFlags, Cloned};
 
 use crate::{
-    Error, Result, Running, State, Stdio,
-    bootstrap,
+    Error, Result, Running, State, Stdio, bootstrap,
     channel::{self, ChildEnd, FromChild, FromParent, ParentEnd},
     error::OrFail,
     process::send_signal,
-    relay::copy_size,
     procfs::Procfs,
+    relay::copy_size,
     steps::namespaces::Join,
 };
 
@@ -210,7 +209,9 @@ pub(crate) fn deliver_listener(
     listener: &OwnedFd,
 ) -> Result<()> {
     let Some(Seccomp::Policy(Policy { notify: Some(notify), .. })) = &spec.seccomp else {
-        return Err(Error::Unsupported("the filter notifies, but nobody is named to listen".into()));
+        return Err(Error::Unsupported(
+            "the filter notifies, but nobody is named to listen".into(),
+        ));
     };
     let document = serde_json::json!({
         "ociVersion": crate::OCI_VERSION,

@@ -100,7 +100,8 @@ fn work(channel: &ChildEnd) -> Result<Option<OwnedFd>> {
             Ok(container.running().and_then(Running::take_terminal))
         }
         Work::Exec { process, cgroup, ignore_paused } => {
-            let options = ExecOptions { stdio, preserve_fds, cgroup, ignore_paused, pid_file: None };
+            let options =
+                ExecOptions { stdio, preserve_fds, cgroup, ignore_paused, pid_file: None };
             let mut running = exec::exec(&containers.load(&request.id)?, &process, options)?;
             Ok(running.take_terminal())
         }
@@ -109,8 +110,8 @@ fn work(channel: &ChildEnd) -> Result<Option<OwnedFd>> {
 
 fn receive(channel: &ChildEnd) -> Result<(Request, [OwnedFd; 3])> {
     let mut packet = [0];
-    let (_, mut fds) = sys::receive_with_fds(channel.as_fd(), &mut packet)
-        .or_fail(|| "receive the request")?;
+    let (_, mut fds) =
+        sys::receive_with_fds(channel.as_fd(), &mut packet).or_fail(|| "receive the request")?;
     if fds.len() != 4 {
         return Err(unexpected());
     }

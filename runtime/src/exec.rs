@@ -19,7 +19,11 @@ use crate::{
 
 /// Runs a process in a container. It gets what the container's own first process got, but for what
 /// `process` says itself (D-29).
-pub(crate) fn exec(container: &Container, process: &Process, options: ExecOptions) -> Result<Running> {
+pub(crate) fn exec(
+    container: &Container,
+    process: &Process,
+    options: ExecOptions,
+) -> Result<Running> {
     check_status(container, &options)?;
     let spec = container.spec()?;
     prepare::check_process(process, &options.stdio)?;
@@ -123,8 +127,13 @@ impl Request<'_> {
     fn give_birth(&self) -> Result<Newborn> {
         // Takes effect at birth, so we pass through it for a moment; no second fork is needed.
         let is_pid = |join: &&Join| join.kind == NamespaceKind::Pid;
-        let through =
-            self.prepared.joins.iter().filter(is_pid).map(Join::try_clone).collect::<Result<_>>()?;
+        let through = self
+            .prepared
+            .joins
+            .iter()
+            .filter(is_pid)
+            .map(Join::try_clone)
+            .collect::<Result<_>>()?;
         let cgroup = self.prepared.door.as_ref().and_then(Door::directory);
         let birth = Birth { flags: sys::CloneFlags::default(), cgroup, through };
         birth::give_birth(&self.prepared.procfs, &birth, |channel| self.live(channel))

@@ -33,9 +33,9 @@ pub fn is_read_only() -> bool {
 }
 
 fn is_sealed() -> bool {
-    let seals = std::fs::File::open(SELF).map_err(|_| ()).and_then(|file| {
-        rustix::fs::fcntl_get_seals(&file).map_err(|_| ())
-    });
+    let seals = std::fs::File::open(SELF)
+        .map_err(|_| ())
+        .and_then(|file| rustix::fs::fcntl_get_seals(&file).map_err(|_| ()));
     seals.is_ok_and(|seals| seals.contains(SealFlags::WRITE))
 }
 

@@ -18,6 +18,7 @@ use crate::{Cgroup, CgroupDriver, Lowered, Problems, Resources, Spec, check, pro
 use document::Document;
 
 pub use template::template;
+pub(crate) use write::indented;
 pub use write::write;
 
 /// The version of the specification we follow.
