@@ -9,6 +9,9 @@ mod compile;
 #[allow(dead_code, unreachable_pub, reason = "shared with the library, each using a part")]
 #[path = "../configs/src/default_seccomp.rs"]
 mod default_seccomp;
+#[allow(dead_code, unreachable_pub, reason = "shared with the library, each using a part")]
+#[path = "../configs/src/syscalls.rs"]
+mod syscalls;
 
 use std::{env, error::Error, fmt::Write as _, fs, path::Path};
 
@@ -23,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed={file}");
     }
     println!("cargo::rerun-if-changed=../configs/src/default_seccomp.rs");
+    println!("cargo::rerun-if-changed=../configs/src/syscalls.rs");
 
     let target = env::var("CARGO_CFG_TARGET_ARCH")?;
     let native = Architecture::of_target(&target)

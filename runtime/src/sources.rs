@@ -121,7 +121,9 @@ impl Namespaces<'_> {
 /// A user namespace outlives its only process as long as somebody has it open.
 fn user_namespace(procfs: &Procfs, maps: &IdMaps) -> Result<OwnedFd> {
     if maps.uids.is_empty() || maps.gids.is_empty() {
-        return Err(Error::Unsupported("mapping ids needs a map for users and one for groups".into()));
+        return Err(Error::Unsupported(
+            "mapping ids needs a map for users and one for groups".into(),
+        ));
     }
     let (until, held) = pipe_with(PipeFlags::CLOEXEC).or_fail(|| "pipe")?;
     match sys::clone3(CloneFlags::NEWUSER, None).or_fail(|| "clone3 a user namespace")? {

@@ -1,6 +1,6 @@
 //! Architectures, and the numbers their system calls have.
 
-use configs::syscalls::{CALLS, NONE as N};
+use super::syscalls::{CALLS, NONE as N};
 
 /// An entry point with a numbering of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use calls::Architecture;
 use compile::{Answer, Rule, Test};
-use configs::{Action, Comparison, Condition, Policy, Seccomp};
+use configs::{Action, Comparison, Condition, Policy, Seccomp, syscalls};
 use seccompiler::SeccompCmpOp;
 use sys::SeccompInstruction;
 

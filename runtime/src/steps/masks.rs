@@ -102,8 +102,8 @@ fn empty_tmpfs() -> Result<OwnedFd> {
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let tree = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .or_fail(|| "fsmount tmpfs")?;
+    let tree =
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).or_fail(|| "fsmount tmpfs")?;
     spent::leave(context);
     Ok(tree)
 }

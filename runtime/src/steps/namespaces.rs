@@ -88,7 +88,8 @@ pub(crate) fn make_time_namespace(child: &mut Child<'_>) -> Result<()> {
     if !offsets.is_empty() {
         child.with_own_procfs(|procfs| procfs.write("self/timens_offsets", &offsets))?;
     }
-    let file = child.with_own_procfs(|procfs| procfs.open_namespace("self", "time_for_children"))?;
+    let file =
+        child.with_own_procfs(|procfs| procfs.open_namespace("self", "time_for_children"))?;
     Join { kind: NamespaceKind::Time, file }.enter()
 }
 
