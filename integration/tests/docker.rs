@@ -31,8 +31,9 @@ fn exit_codes_are_dockers() {
     env.inside(NOTHING, &["/bin/not-executable"]).code(126).one_clear_line();
     env.inside(NOTHING, &["/bin/garbage"]).code(126).one_clear_line();
     env.inside(NOTHING, &["/tmp"]).code(126).one_clear_line();
-    env.inside(NOTHING, &["sh", "-c", "kill -9 $$"]).code(137);
-    env.inside(NOTHING, &["sh", "-c", "kill -TERM $$; sleep 1"]).code(143);
+    // Not as process 1, which no signal of its own can end.
+    env.inside(["--init"], &["sh", "-c", "kill -9 $$"]).code(137);
+    env.inside(["--init"], &["sh", "-c", "kill -TERM $$; sleep 1"]).code(143);
     env.inside(["--no-such-flag"], &["true"]).code(125);
 }
 

@@ -101,7 +101,7 @@ impl Newborn {
     /// Tells it that everything outside is done.
     pub(crate) fn let_go(&self, procfs: &Procfs) -> Result<()> {
         let ignored_signals = ignored_signals(&procfs.read("self/status")?);
-        self.channel.send(&FromParent::Go { ignored_signals })
+        self.channel.tell(&FromParent::Go { ignored_signals })
     }
 
     /// Listens until the program runs, or waits at its gate. Gives back the master of its terminal.
@@ -118,7 +118,7 @@ impl Newborn {
                 FromChild::Failed(error) => return Err(error),
                 FromChild::RunHooks => {
                     on(Event::Hooks)?;
-                    self.channel.send(&FromParent::HooksDone)?;
+                    self.channel.tell(&FromParent::HooksDone)?;
                 }
                 FromChild::Terminal => on(Event::Terminal(one(&mut fds)?))?,
                 FromChild::Listener => on(Event::Listener(one(&mut fds)?))?,

@@ -119,6 +119,17 @@ impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
     }
 }
 
+impl ParentEnd {
+    /// Says something to a child that may have ended: if so, what it said last tells why, and comes with
+    /// the next `receive`.
+    pub(crate) fn tell(&self, message: &FromParent) -> Result<()> {
+        match self.send(message) {
+            Err(Error::Call { source: nix::errno::Errno::EPIPE, .. }) => Ok(()),
+            other => other,
+        }
+    }
+}
+
 impl ChildEnd {
     /// Waits for the one answer due. A parent that is gone wants nothing done any more (D-56).
     pub(crate) fn answer(&self) -> Result<FromParent> {

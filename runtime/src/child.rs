@@ -32,6 +32,8 @@ pub(crate) struct Child<'a> {
     pub(crate) program: Option<Program>,
     /// The slave of its terminal.
     pub(crate) terminal: Option<OwnedFd>,
+    /// The parent has said that everything outside is done.
+    pub(crate) may_go: bool,
     /// What it ignores only because its parent does.
     pub(crate) ignored_signals: u64,
     /// Whether its user namespace is not the host's, where mknod(2) and some writes are refused.

@@ -164,6 +164,7 @@ impl Request<'_> {
             identity: None,
             program: None,
             terminal: None,
+            may_go: false,
             ignored_signals: 0,
             in_user_namespace: namespaces.get(NamespaceKind::User).is_some(),
             keeps_host_propagation: steps::root::wants_host_mounts(self.spec),

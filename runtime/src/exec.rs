@@ -150,6 +150,7 @@ impl Request<'_> {
             identity: None,
             program: None,
             terminal: None,
+            may_go: false,
             ignored_signals: 0,
             in_user_namespace: self.spec.namespaces.get(NamespaceKind::User).is_some(),
             keeps_host_propagation: false,

@@ -105,9 +105,14 @@ fn wait_for_maps(child: &mut Child<'_>) -> Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).or_fail(|| "become undumpable")
 }
 
-fn wait_to_go(child: &mut Child<'_>) -> Result<()> {
+/// Whoever needs the parent first, waits for it first: id maps, hooks, or else the gate.
+pub(crate) fn wait_to_go(child: &mut Child<'_>) -> Result<()> {
+    if child.may_go {
+        return Ok(());
+    }
     match child.channel.answer()? {
         FromParent::Go { ignored_signals } => {
+            child.may_go = true;
             child.ignored_signals = ignored_signals;
             Ok(())
         }
@@ -123,9 +128,7 @@ fn drop_privileges(child: &mut Child<'_>) -> Result<()> {
 
 /// Waits until the program may run: for a parent that has recorded us, or for `start`.
 fn pass_gate(child: &mut Child<'_>) -> Result<()> {
-    if !child.prepared.waits_for_maps {
-        wait_to_go(child)?;
-    }
+    wait_to_go(child)?;
     sys::default_signals(child.ignored_signals).or_fail(|| "reset signals")?;
     let Some(gate) = &child.prepared.gate else {
         return child.tell(&FromChild::Executing);

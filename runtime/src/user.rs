@@ -32,7 +32,12 @@ pub(crate) fn resolve(root: &Root, user: &User, needs_home: bool) -> Result<Iden
         || user.gid.is_none()
         || matches!(user.uid, UserId::Name(_))
         || user.groups.from_files;
-    let passwd = if needs_entry { read(root, PASSWD)? } else { String::new() };
+    let passwd = match &user.uid {
+        _ if !needs_entry => String::new(),
+        UserId::Name(_) => read(root, PASSWD)?,
+        // A number needs no file: one that cannot be read only costs the home directory and groups in it.
+        UserId::Number(_) => read(root, PASSWD).unwrap_or_default(),
+    };
     let entry = find_user(&passwd, &user.uid);
     let uid = match (&user.uid, &entry) {
         (UserId::Number(number), _) => *number,

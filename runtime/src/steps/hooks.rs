@@ -4,13 +4,15 @@ use crate::{
     Result, State, Status,
     channel::{FromChild, FromParent, unexpected},
     child::Child,
-    hooks,
+    hooks, init,
 };
 
 /// Lets the parent run those of the host's namespaces, then runs those of the container's.
 pub(crate) fn creation(child: &mut Child<'_>) -> Result<()> {
     let wanted = &child.spec.hooks;
     if !(wanted.prestart.is_empty() && wanted.create_runtime.is_empty()) {
+        // The answer to come would otherwise be taken for the one that is due.
+        init::wait_to_go(child)?;
         child.tell(&FromChild::RunHooks)?;
         if child.channel.answer()? != FromParent::HooksDone {
             return Err(unexpected());

@@ -16,12 +16,22 @@ use nix::{
 /// Both survive exec, and Rust starts with SIGPIPE ignored: a program started without this could not be
 /// interrupted. The caller says which are ignored, since asking for each of 64 costs 64 calls.
 pub fn default_signals(ignored: u64) -> io::Result<()> {
-    // SAFETY: sigaction is integers and pointers for which all zeroes is a value: SIG_DFL, no flags.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    // The kernel's sigaction, not libc's: a handler (SIG_DFL is 0), flags, a restorer, a mask.
+    let default = [0_u64; 4];
     for signal in (1..=64).filter(|signal| ignored & 1 << (signal - 1) != 0) {
-        // glibc refuses the two real-time signals it keeps for itself, which nobody ignores.
-        // SAFETY: the structure outlives the call; resetting to SIG_DFL removes handlers and adds none.
-        unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) };
+        // Raw because glibc refuses the two real-time signals it keeps for itself, and its posix_spawn
+        // leaves them ignored in what it starts.
+        // SAFETY: the structure is as large as the kernel reads and outlives the call; resetting to SIG_DFL
+        // removes handlers and adds none; nothing is written for a null pointer.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
