@@ -128,9 +128,16 @@ pub enum Error {
 /// A cause from a library whose type is nobody's business.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-fn is_refused(cause: &Cause) -> bool {
+fn was_reset(cause: &Cause) -> bool {
     let system = cause.downcast_ref::<io::Error>();
-    system.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    system.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+}
+
+/// Text from outside, fit for a terminal and for one line of it.
+pub(crate) fn printable(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let clean = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c });
+    clean.collect::<String>().trim().to_owned()
 }
 
 fn said(text: &Option<String>) -> String {
@@ -195,8 +202,8 @@ impl Error {
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
             Self::Transfer { .. } | Self::Stalled { .. } => true,
-            // Nobody listens: a person who mistyped a port should not wait for that.
-            Self::Connect { source, .. } => !is_refused(source),
+            // A host that is not there will not be there in a second either, and people wait for the answer.
+            Self::Connect { source, .. } => was_reset(source),
             Self::Address { .. } => false,
             Self::Status { status, .. } => matches!(status, 408 | 425 | 500 | 502..=504),
             Self::RateLimited { .. } => true,

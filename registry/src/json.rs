@@ -12,7 +12,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use crate::{Error, Result};
+use crate::{Error, Result, error::printable};
 
 const MAX_DEPTH: u8 = 64;
 
@@ -36,7 +36,7 @@ pub(crate) fn from_value<T: DeserializeOwned>(value: Value, what: &str) -> Resul
 }
 
 fn refused(what: &str, error: impl fmt::Display) -> Error {
-    Error::Document { what: what.to_owned(), problem: error.to_string() }
+    Error::Document { what: what.to_owned(), problem: printable(&error.to_string()) }
 }
 
 #[derive(Clone, Copy)]

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::{
     Error, Layer, Platform, Raw, Result,
     digest::{check_algorithm, digest_of, parse_digest, verify},
+    error::printable,
     json,
 };
 
@@ -201,7 +202,7 @@ pub(crate) fn check_is_image(manifest: &ImageManifest, what: &str) -> Result<()>
     }
     Err(Error::Document {
         what: what.to_owned(),
-        problem: format!("it is no container image but {media_type}"),
+        problem: format!("it is no container image but {}", printable(media_type)),
     })
 }
 
@@ -308,5 +309,40 @@ mod tests {
         assert_eq!(variant("linux/amd64/v3").unwrap(), "linux/amd64");
         let error = variant("linux/s390x").unwrap_err();
         assert!(error.hint().unwrap().contains("linux/amd64"), "{error}");
+    }
+
+    #[test]
+    fn damaged_documents_never_panic() {
+        let schema1 = br#"{"schemaVersion":1,"fsLayers":[{"blobSum":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}],"history":[{"v1Compatibility":"{\"id\":\"a\"}"}],"signatures":[{"protected":"eyJmb3JtYXRMZW5ndGgiOjUsImZvcm1hdFRhaWwiOiJmUSJ9"}]}"#;
+        let index = serde_json::to_vec(&index(&[("arm64", "v8"), ("amd64", "")])).unwrap();
+        let mut state: u64 = 88_172_645_463_325_252;
+        let mut chance = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % 1_000_003).unwrap() % below
+        };
+        for round in 0..30_000 {
+            let mut bytes = match round % 3 {
+                0 => manifest(OCI_MANIFEST),
+                1 => index.clone(),
+                _ => schema1.to_vec(),
+            };
+            for _ in 0..=chance(4) {
+                let at = chance(bytes.len().max(1));
+                match chance(4) {
+                    0 if !bytes.is_empty() => drop(bytes.remove(at)),
+                    0 | 1 => bytes.insert(at, u8::try_from(chance(256)).unwrap()),
+                    2 => bytes.truncate(at.max(1)),
+                    _ if bytes.is_empty() => {}
+                    _ => bytes[at] = b"{}[]\":,0-e\\ntf"[chance(14)],
+                }
+            }
+            match parse(bytes, &[], "x") {
+                Ok(Document::Schema1(bytes)) => drop(crate::schema1::parse(&bytes, "x")),
+                Ok(Document::Index(index)) => drop(choose(&index, &Platform::default(), "x")),
+                Ok(Document::Manifest(_)) | Err(_) => {}
+            }
+        }
     }
 }

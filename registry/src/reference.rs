@@ -209,7 +209,7 @@ fn is_host(text: &str) -> bool {
     host_is_fine && port.is_none_or(|port| all_digits(port) && port.parse::<u16>().is_ok())
 }
 
-fn is_tag(tag: &str) -> bool {
+pub(crate) fn is_tag(tag: &str) -> bool {
     tag.len() <= MAX_TAG
         && tag.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
         && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))

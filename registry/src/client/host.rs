@@ -406,6 +406,10 @@ impl Host {
         };
         let realm = Url::parse(realm).map_err(|_| self.bad_address(realm))?;
         let realm = self.permitted(registry_url, realm, reach)?;
+        let is_secret = realm.scheme() == "https" || is_loopback(&authority(&realm));
+        if !is_secret && realm.host() != registry_url.host() && self.options.tls_verify {
+            return self.elsewhere(&realm, "a password would travel in the clear");
+        }
         let login = self.login(call.repository)?;
         let scopes = wanted_scopes(call.scope, scope.as_deref());
         let doing = format!("get a token to {}", call.doing);

@@ -6,12 +6,13 @@ use serde::Deserialize;
 
 use super::host::{Call, Host};
 use crate::{
-    Error, Result, json,
-    transport::{Response, header},
+    Error, Result,
+    error::printable,
+    json,
+    transport::{Method, Response, header},
 };
 
 const MAX_ERROR_BODY: u64 = 64 << 10;
-const MAX_MESSAGE: usize = 200;
 
 #[derive(Deserialize, Default)]
 struct Document {
@@ -46,11 +47,18 @@ pub(super) fn check(
     let (code, message) = read(answer);
     let with_credentials = host.has_login(call.repository);
     let what = format!("to {}", call.doing);
+    // To somebody who only looks, a registry may deny that there is anything to see.
+    let is_looking = matches!(call.method, Method::GET | Method::HEAD);
     Err(match status {
         429 => Error::RateLimited { registry, wait: retry_after, with_credentials },
-        401 if with_authorization && !with_credentials => missing_or_private(host, call),
+        401 if is_looking && with_authorization && !with_credentials => {
+            missing_or_private(host, call)
+        }
         401 => Error::Unauthorized { registry, what, with_credentials },
-        403 if !with_credentials && code != "TOOMANYREQUESTS" => missing_or_private(host, call),
+        403 if is_looking && !with_credentials && code != "TOOMANYREQUESTS" => {
+            missing_or_private(host, call)
+        }
+        403 if !with_credentials => Error::Unauthorized { registry, what, with_credentials },
         403 => Error::Denied { registry, what },
         _ if code == "TOOMANYREQUESTS" => {
             Error::RateLimited { registry, wait: retry_after, with_credentials }
@@ -106,12 +114,52 @@ fn read(answer: Response) -> (String, Option<String>) {
     (code, message.map(|text| printable(&text)).filter(|text| !text.is_empty()))
 }
 
-fn printable(text: &str) -> String {
-    let clean = text.chars().take(MAX_MESSAGE);
-    clean.map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
+/// Seconds, or a date, which counts from the server's own clock: ours may be wrong.
+fn retry_after(answer: &Response) -> Option<Duration> {
+    let text = answer.header(header::RETRY_AFTER)?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let now = answer.header(header::DATE).and_then(date_seconds)?;
+    Some(Duration::from_secs(date_seconds(text)?.saturating_sub(now)))
 }
 
-fn retry_after(answer: &Response) -> Option<Duration> {
-    let text = answer.header(header::RETRY_AFTER)?;
-    text.trim().parse().ok().map(Duration::from_secs)
+/// Seconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
+fn date_seconds(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let words: Vec<&str> = text.split([' ', ':']).collect();
+    let [_, day, month, year, hour, minute, second, "GMT"] = words.as_slice() else { return None };
+    let number = |text: &str| text.parse::<u64>().ok().filter(|it| *it < 10_000);
+    let month = u64::try_from(MONTHS.iter().position(|it| it == month)?).ok()?;
+    let (day, year) = (number(day)?, number(year)?.checked_sub(1970)?);
+    // Days before a month of a year that begins in March, when leap days are its last.
+    let march_year = if month < 2 { (year + 1970).checked_sub(1)? } else { year + 1970 };
+    let march_month = (month + 10) % 12;
+    let days = march_year * 365 + march_year / 4 - march_year / 100
+        + march_year / 400
+        + (march_month * 306 + 5) / 10
+        + day;
+    // The first of March of the year 0 to the first of January 1970, plus one.
+    let days = days.checked_sub(719_469)?;
+    Some(days * 86_400 + number(hour)? * 3_600 + number(minute)? * 60 + number(second)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_counted_right() {
+        for (text, seconds) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Thu, 29 Feb 2024 23:59:59 GMT", Some(1_709_251_199)),
+            ("Fri, 01 Mar 2024 00:00:00 GMT", Some(1_709_251_200)),
+            ("soon", None),
+            ("Thu, 01 Jan 1969 00:00:00 GMT", None),
+        ] {
+            assert_eq!(date_seconds(text), seconds, "{text}");
+        }
+    }
 }

@@ -4,7 +4,9 @@ use serde::Deserialize;
 
 use super::{Client, host::Call};
 use crate::{
-    Error, Reference, Result, json,
+    Error, Reference, Result,
+    error::printable,
+    json,
     transport::{Method, header},
 };
 
@@ -113,6 +115,7 @@ impl Client {
 impl From<Entry> for Found {
     fn from(entry: Entry) -> Self {
         let Entry { name, description, star_count: stars, is_official } = entry;
+        let (name, description) = (printable(&name), printable(&description));
         Self { name, description, stars, is_official }
     }
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::host::{Call, Host};
 use crate::{
     Error, Result, json,
+    reference::is_tag,
     transport::{HeaderMap, Method, Response, header},
 };
 
@@ -40,7 +41,8 @@ pub(super) fn list(host: &Host, repository: &str) -> Result<Vec<String>> {
         let next = next_page(&answer);
         let page: Page = json::parse(&answer.read_all(MAX_PAGE)?, "the list of tags")?;
         let is_last = page.tags.is_empty();
-        tags.extend(page.tags);
+        // What is no tag cannot be asked for, and might be meant for the terminal.
+        tags.extend(page.tags.into_iter().filter(|tag| is_tag(tag)));
         match next {
             // Some registries send a link to an empty page, or to the same one again.
             Some(next) if !is_last && next != path => path = next,
