@@ -70,6 +70,11 @@ pub(crate) fn run(
     let cidfile = launch.cidfile.as_deref().map(new_cidfile).transpose()?;
 
     let mut spec = lowered.value.spec;
+    if let Base::Sandbox(path) | Base::Directory { path, .. } = &launch.base {
+        // A container that could write git's file would choose what git on the host obeys.
+        let ours = rootfs::git::ours_in(path).iter();
+        spec.masked_paths.extend(ours.map(|name| Path::new("/").join(name)));
+    }
     let record = Record {
         name: launch.name.clone().unwrap_or(generated),
         created: record::now(),

@@ -15,6 +15,7 @@ use oci_spec::image::Digest;
 
 use crate::{
     error::{During, Error, Result},
+    git,
     image::{ImageSummary, StoredImage},
     lock::{Lock, Mode},
     remove,
@@ -72,6 +73,9 @@ impl Store {
                 self.prune_image(&summary, &mut removed)?;
             }
         }
+        if all {
+            git::uses::collect(self)?;
+        }
         self.collect(&mut removed)?;
         self.remove_partials(&mut removed)?;
         Ok(removed)
@@ -105,6 +109,10 @@ impl Store {
         let containers = self.snapshot_needs()?;
         let user = containers.into_iter().find(|(_, used, _)| used.as_deref() == Some(&record));
         if let (Some((container, ..)), false) = (user, force) {
+            return Err(Error::InUse { image: asked.to_owned(), container });
+        }
+        if let (Some(directory), false) = (git::uses::user(self, &record)?, force) {
+            let container = format!("root filesystem {}", directory.display());
             return Err(Error::InUse { image: asked.to_owned(), container });
         }
         for name in names {

@@ -35,7 +35,7 @@ use super::{
     manifest::{Line, What},
     oid::{Hasher, Kind, ObjectId},
     populate::{relative, split},
-    repository::{GITFILE, OURS},
+    repository::{GITFILE, MOUNTED, OURS},
     scan::{self, LOOK, READ},
     stamp::Stamp,
     state::State,
@@ -274,6 +274,10 @@ impl Tree<'_> {
         };
         // A layer cannot have sockets, and nobody listens on one that was copied.
         if FileType::from_raw_mode(stat.st_mode) == FileType::Socket || stat.st_dev != self.device {
+            return Ok(());
+        }
+        // Left behind by a container.
+        if stat.st_size == 0 && MOUNTED.contains(&path) {
             return Ok(());
         }
         found.push(Found::Added(path.to_vec(), stat));

@@ -43,6 +43,7 @@ mod stamp;
 mod state;
 mod tarsum;
 mod tree;
+pub(crate) mod uses;
 mod v1;
 mod view;
 
@@ -50,6 +51,6 @@ pub use commit::Signature;
 pub use error::{Error, Result};
 pub use image::{layer_ids, parse_branch};
 pub use oid::{BadObjectId, ObjectId};
-pub use repository::OURS;
+pub use repository::{OURS, ours_in};
 pub use rootfs::Rootfs;
 pub use save::{Committed, Message};

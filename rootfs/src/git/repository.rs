@@ -21,6 +21,17 @@ pub(crate) const GITFILE: &str = ".git";
 /// and never part of a layer.
 pub const OURS: [&str; 3] = [GITFILE, "json", "layersize"];
 
+/// Files that are mounted over in every container, which leaves an empty one where there was none.
+pub(crate) const MOUNTED: [&[u8]; 3] = [b"/etc/hostname", b"/etc/hosts", b"/etc/resolv.conf"];
+
+/// Those of our files that a directory has: all, or none when it is no root filesystem with branches.
+pub fn ours_in(directory: &Path) -> &'static [&'static str] {
+    match read_gitfile(&directory.join(GITFILE)) {
+        Ok(text) if text.starts_with("gitdir: ") => &OURS,
+        _ => &[],
+    }
+}
+
 /// A repository in the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Repository {
@@ -89,6 +100,10 @@ impl Repository {
     /// Names the files git must not call untracked: ours, and those it has under escaped names.
     pub(crate) fn write_exclude(&self, view: &View) -> Result<()> {
         let mut text = String::from("/json\n/layersize\n").into_bytes();
+        for path in MOUNTED.iter().filter(|path| view.find(path).is_none()) {
+            text.extend_from_slice(path);
+            text.push(b'\n');
+        }
         view.walk(&mut |path, _| {
             let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
             if *escape(name) != *name {

@@ -18,12 +18,12 @@ use super::{
     refs::Head,
     repository::Repository,
     save::{self, Committed, Message},
-    tarsum,
+    tarsum, uses,
 };
 use crate::{Store, StoredImage};
 
 /// Where a store has its repositories.
-const REPOSITORIES: &str = "git";
+pub(super) const REPOSITORIES: &str = "git";
 
 /// A root filesystem in a directory.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,10 @@ impl<'a> Rootfs<'a> {
     ) -> Result<Vec<String>> {
         let repositories = self.repositories();
         let options = Options { repositories, program: program.to_owned(), large };
-        create::create(&Image::stored(self.store, image)?, self.directory, &options)
+        let branches =
+            create::create(&Image::stored(self.store, image)?, self.directory, &options)?;
+        uses::add(&Repository::of(self.directory, &options.repositories)?, self.directory, image)?;
+        Ok(branches)
     }
 
     /// The branch that is checked out; `None` on a commit without a branch.

@@ -27,6 +27,7 @@ use super::{
     populate::{self, Target},
     repository::Repository,
     state::State,
+    uses,
 };
 use crate::{
     Compression, Store, StoredImage, StoredLayer,
@@ -92,6 +93,7 @@ pub(crate) fn commit(
     let base = Base::find(store, &repository, &objects, &ancestors)?;
     let layer = store_layer(store, directory, &changes, message)?;
     let image = describe(store, base, layer, message)?;
+    uses::add(&repository, directory, &image)?;
     let branch = Branch { store, directory, repository: &repository, image: &image, large };
     branch.add(state, &changes, &ancestors, taken)
 }
