@@ -20,6 +20,7 @@ use crate::{
     error::OrFail,
     exec, hooks, pid_file,
     process::send_signal,
+    rdt::Class,
     state::{GATE, Record, StateDir},
 };
 
@@ -134,7 +135,10 @@ impl Container {
         status: Status,
     ) -> Result<()> {
         let Ok(spec) = self.dir.spec() else { return Ok(()) };
-        let wanted = which(&spec.hooks);
+        self.run_these_hooks(kind, which(&spec.hooks), status)
+    }
+
+    fn run_these_hooks(&self, kind: &str, wanted: &[Hook], status: Status) -> Result<()> {
         if !wanted.is_empty() {
             hooks::run_all(kind, wanted, &State { status, ..self.state()? });
         }
@@ -210,9 +214,12 @@ impl Container {
             // Kills, too: without a pid namespace of its own, others may have outlived the first process.
             failures.extend(cgroup.remove().err());
         }
+        let class = spec.intel_rdt.as_ref().map(|wanted| Class::of(wanted, self.id()));
+        failures.extend(class.and_then(|class| class.and_then(|class| class.remove()).err()));
         if !spec.hooks.poststop.is_empty() {
             let stopped = Status::Stopped;
-            failures.extend(self.run_hooks("poststop", |hooks| &hooks.poststop, stopped).err());
+            let hooks = &spec.hooks.poststop;
+            failures.extend(self.run_these_hooks("poststop", hooks, stopped).err());
         }
         if failures.is_empty() {
             return self.dir.remove();

@@ -16,6 +16,7 @@ use crate::{
     error::OrFail,
     hooks, id_maps, init, network,
     prepare::{self, Prepared},
+    rdt::Class,
     self_exe, sources,
     state::{self, GATE, Identity, Record, StateDir},
     steps::{self, namespaces::Join},
@@ -63,7 +64,8 @@ pub(crate) fn create(
 
     let request = Request { id, spec, process, prepared: &prepared };
     let newborn = request.give_birth()?;
-    adopt(&made.dir, &request, &newborn)?;
+    made.class = spec.intel_rdt.as_ref().map(|wanted| Class::of(wanted, id)).transpose()?;
+    adopt(&made, &request, &newborn)?;
     let mut terminal = None;
     newborn.attend(|event| match event {
         Event::Hooks => run_creation_hooks(&request, newborn.pid),
@@ -178,17 +180,18 @@ impl Request<'_> {
 }
 
 /// Does for the child what only its parent can, and lets it go on.
-fn adopt(dir: &StateDir, request: &Request<'_>, newborn: &Newborn) -> Result<()> {
+fn adopt(made: &Made, request: &Request<'_>, newborn: &Newborn) -> Result<()> {
     let procfs = &request.prepared.procfs;
     if request.spec.namespaces.creates(NamespaceKind::User) {
         id_maps::write(procfs, newborn.pid, &request.spec.id_maps)?;
     }
     let pid = rustix::process::Pid::from_raw(newborn.pid).ok_or_else(channel::unexpected)?;
     network::connect(request.spec, pid)?;
+    made.class.as_ref().map_or(Ok(()), |class| class.enter(pid))?;
     if let Some(score) = request.process.oom_score_adj {
         procfs.write(&format!("{}/oom_score_adj", newborn.pid), &score.to_string())?;
     }
-    dir.write_new(state::INIT, &Identity::of(newborn.pid)?)?;
+    made.dir.write_new(state::INIT, &Identity::of(newborn.pid)?)?;
     newborn.let_go(procfs)
 }
 
@@ -214,6 +217,7 @@ fn state_of(request: &Request<'_>, pid: i32) -> State {
 struct Made {
     dir: StateDir,
     cgroup: Option<Cgroup>,
+    class: Option<Class>,
     keep: bool,
 }
 
@@ -221,7 +225,7 @@ impl Made {
     fn take_name(containers: &Containers, id: &ContainerId) -> Result<Self> {
         let parent = state::open_root(containers.root())?;
         let dir = StateDir::create(parent, containers.root(), id)?;
-        let made = Self { dir, cgroup: None, keep: false };
+        let made = Self { dir, cgroup: None, class: None, keep: false };
         Ok(made)
     }
 
@@ -254,6 +258,7 @@ impl Drop for Made {
         // The error that brought us here is the one to report, so failing to undo is only noted. The
         // name goes last: as long as it is there, `delete` can try again.
         let undone = self.cgroup.as_ref().map_or(Ok(()), Cgroup::remove);
+        let undone = undone.and(self.class.as_ref().map_or(Ok(()), Class::remove));
         if let Err(error) = undone.and_then(|()| self.dir.remove()) {
             log::warn!("cannot remove what was made of the container: {error}");
         }

@@ -42,6 +42,7 @@ mod pid_file;
 mod prepare;
 mod process;
 mod procfs;
+mod rdt;
 mod reaper;
 mod relay;
 pub mod seccomp;
