@@ -30,7 +30,7 @@ use crate::{
         record::{Record, boot_id},
     },
     name, overlay, remove,
-    store::{Store, create, hex, private_directory},
+    store::{Store, create, hex, is_there, private_directory},
     union::{Found, Union},
 };
 
@@ -120,7 +120,7 @@ impl Store {
         mark.map_err(io::Error::from)
             .and_then(|mark| io::Write::write_all(&mut create(&file)?, &mark))
             .during("write", file.display())?;
-        if path.exists() && known_patch(&path).is_none() {
+        if is_there(&path) && known_patch(&path).is_none() {
             remove::to_trash(self, &path)?;
         }
         match fs::rename(&temporary, &path) {
@@ -137,7 +137,7 @@ impl Store {
 /// A patch that is complete and survived.
 fn known_patch(path: &Path) -> Option<PatchRecord> {
     let record: PatchRecord = serde_json::from_slice(&fs::read(path.join("record")).ok()?).ok()?;
-    (record.boot == boot_id() || path.join("durable").exists()).then_some(record)
+    (record.boot == boot_id() || is_there(&path.join("durable"))).then_some(record)
 }
 
 /// The chain id of a layer on top of a chain, as the OCI specification computes it.

@@ -17,7 +17,7 @@ use crate::{
     image::StoredImage,
     layer::{self, record::Record},
     recipe, remove,
-    store::Store,
+    store::{Store, is_there},
 };
 
 /// Bytes read at once.
@@ -128,7 +128,7 @@ impl Store {
             };
             let documents_are_bad = [&image.id, &image.manifest]
                 .into_iter()
-                .any(|digest| self.blob_path(digest).is_ok_and(|path| !path.exists()));
+                .any(|digest| self.blob_path(digest).is_ok_and(|path| !is_there(&path)));
             if documents_are_bad || damage.iter().any(layer_is_bad) {
                 self.remove_broken_image(&record, &mut removed)?;
             }
@@ -183,7 +183,7 @@ impl Store {
         for part in
             [Some(&image.manifest), Some(&image.id), image.index.as_ref()].into_iter().flatten()
         {
-            if !self.blob_path(part).is_ok_and(|path| path.exists()) {
+            if !self.blob_path(part).is_ok_and(|path| is_there(&path)) {
                 return Err(format!("its document {part} is missing"));
             }
         }

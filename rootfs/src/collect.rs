@@ -107,8 +107,9 @@ impl Store {
         let file = file.during("open", path.display())?;
         Lock::of(&file, Mode::Exclusive, true).during("lock", path.display())?;
         let containers = self.snapshot_needs()?;
-        let user = containers.into_iter().find(|(_, used, _)| used.as_deref() == Some(&record));
-        if let (Some((container, ..)), false) = (user, force) {
+        let user = containers.into_iter().find(|needs| needs.image.as_deref() == Some(&record));
+        if let (Some(needs), false) = (user, force) {
+            let container = needs.container;
             return Err(Error::InUse { image: asked.to_owned(), container });
         }
         if let (Some(directory), false) = (git::uses::user(self, &record)?, force) {
@@ -144,8 +145,8 @@ impl Store {
             blobs.extend(documents.into_iter().flatten().map(|digest| digest.digest().to_owned()));
             blobs.extend(image.layers.iter().map(|layer| layer.blob.digest().digest().to_owned()));
         }
-        for (_, _, needs) in self.snapshot_needs()? {
-            needed.extend(needs);
+        for needs in self.snapshot_needs()? {
+            needed.extend(needs.parts);
         }
         for layer in self.names_in("layers")? {
             if needed.contains(&Path::new("layers").join(&layer))

@@ -1,12 +1,16 @@
 //! New images: what a container changed on top of what it was made from, or a tarball by itself.
 
-use std::io::{self, BufReader, Read, Write};
+use std::{
+    io::{self, BufReader, Read, Write},
+    path::Path,
+};
 
 use oci_spec::image::{Descriptor, MediaType};
 use serde_json::{Map, Value, json};
 
 use crate::{
     compress::{Compressed, compress},
+    difference::{self, Differences},
     document::unusable,
     error::{During, Result},
     image::{StoredImage, StoredLayer, digest_of},
@@ -69,12 +73,37 @@ impl Store {
             return self.describe_image(name, base, Vec::new(), layer, new);
         }
         let found = snapshot.differences()?;
-        let changes = snapshot.changes();
+        self.commit_differences(snapshot.image.as_ref(), snapshot.changes(), &found, name, new)
+    }
+
+    /// Makes an image of what differs between a directory and the image that was unpacked to it.
+    pub fn repack(
+        &self,
+        image: &StoredImage,
+        directory: &Path,
+        name: Option<&str>,
+        new: NewImage<'_>,
+    ) -> Result<StoredImage> {
+        let found = difference::of_copy(directory, &image.union(), image.namespace())
+            .during("compare", directory.display())?;
+        self.commit_differences(Some(image), directory, &found, name, new)
+    }
+
+    fn commit_differences(
+        &self,
+        base: Option<&StoredImage>,
+        changes: &Path,
+        found: &Differences,
+        name: Option<&str>,
+        new: NewImage<'_>,
+    ) -> Result<StoredImage> {
+        let (compression, level) = new.compression;
+        let times = new.times;
+        let namespace = base.map(StoredImage::namespace).unwrap_or_default();
         let root = sys::Root::open(changes).during("open", changes.display())?;
         let layer = self.create_layer(compression, level, |mut output| {
-            Packer::new(&mut output, snapshot.namespace, times).differences(&root, &found)
+            Packer::new(&mut output, namespace, times).differences(&root, found)
         })?;
-        let base = snapshot.image.as_ref();
         let layers = base.map(|image| image.layers.clone()).unwrap_or_default();
         self.describe_image(name, base.map(|image| image.config.as_str()), layers, layer, new)
     }
@@ -111,7 +140,7 @@ impl Store {
     }
 
     /// Copies everything an image holds into a directory, which must exist and should be empty.
-    pub fn unpack(&self, image: &StoredImage, directory: &std::path::Path) -> Result<()> {
+    pub fn unpack(&self, image: &StoredImage, directory: &Path) -> Result<()> {
         crate::copy::tree(&image.union(), directory).during("unpack to", directory.display())
     }
 

@@ -142,7 +142,11 @@ fn of_upper(upper: &Path, below: &Union, namespace: Namespace) -> io::Result<Dif
 }
 
 /// A copy must be compared as a whole.
-fn of_copy(directory: &Path, below: &Union, namespace: Namespace) -> io::Result<Differences> {
+pub(crate) fn of_copy(
+    directory: &Path,
+    below: &Union,
+    namespace: Namespace,
+) -> io::Result<Differences> {
     let now = Union::new(vec![directory.to_owned()], namespace);
     let mut found = Collected::default();
     now.walk(|path, shown| -> io::Result<()> {

@@ -16,7 +16,7 @@ use crate::{
     error::{During, Error, Result},
     layer, lock,
     overlay::Namespace,
-    store::{Store, create, hex},
+    store::{Store, create, hex, is_there},
     union::Union,
 };
 
@@ -340,7 +340,7 @@ impl Store {
         let mut layers = Vec::new();
         for (blob, diff_id) in manifest.layers.iter().zip(diff_ids) {
             let form = self.layer_path(diff_id)?.join("blobs").join(hex(blob.digest())?);
-            if !self.has_files(diff_id)? || !form.exists() {
+            if !self.has_files(diff_id)? || !is_there(&form) {
                 return Err(Error::NoLayer(diff_id.clone()));
             }
             layers.push(StoredLayer { blob: blob.clone(), diff_id: diff_id.clone() });

@@ -179,6 +179,12 @@ pub(crate) fn hex(digest: &Digest) -> Result<&str> {
     }
 }
 
+/// Whether a path names anything, a dangling link included. Only for names that others make or remove
+/// under a lock we hold, or where being wrong means doing something twice.
+pub(crate) fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
 /// `mkdir -p` with nobody else allowed in (D-14).
 pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)

@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::as_conversions,
+    clippy::disallowed_methods,
     missing_docs,
     reason = "a test fails by panicking"
 )]

@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::as_conversions,
+    clippy::disallowed_methods,
     missing_docs,
     reason = "a test fails by panicking"
 )]
@@ -342,6 +343,34 @@ fn a_copy_is_committed_like_an_overlay() {
         store.commit(&snapshot, Some("new"), new_image(Compression::Zstd, &mut |_| ())).unwrap();
     let again = flatten(&store, &committed, "again");
     assert_eq!(names(&again), ["d", "d/changed", "d/link", "d/new", "e", "e/other"]);
+}
+
+#[test]
+fn an_unpacked_image_can_be_changed_and_packed_again() {
+    let place = Place::new();
+    let store = place.store();
+    let base = Tar::new()
+        .header(Header::new("./", b'5').mode(0o711))
+        .directory("d")
+        .file("d/changed", "old")
+        .file("d/gone", "x")
+        .directory("e")
+        .file("e/old", "x")
+        .end();
+    let image = add_image(&store, "base", &[base]).unwrap();
+    let tree = place.path("unpacked");
+    fs::create_dir(&tree).unwrap();
+    store.unpack(&image, &tree).unwrap();
+    assert_eq!(fs::metadata(&tree).unwrap().mode() & 0o7777, 0o711);
+    change(&tree);
+    let new = new_image(Compression::Zstd, &mut |_| ());
+    let packed = store.repack(&image, &tree, Some("packed"), new).unwrap();
+    let again = flatten(&store, &packed, "again");
+    assert_eq!(names(&again), names(&tree));
+    let contents = store.contents(&packed, 5).unwrap();
+    assert_eq!(contents.len(), 2);
+    assert_eq!(contents[0].wasted, 5, "changed, gone and e/old");
+    assert_eq!(contents[1].biggest[0].path, Path::new("/d/changed"));
 }
 
 #[test]

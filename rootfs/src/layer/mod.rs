@@ -32,7 +32,7 @@ use crate::{
     extract::{Extracted, Extractor, Failure, Limits},
     lock::{Lock, Mode},
     name, recipe, remove,
-    store::{Store, hex as file_name, private_directory},
+    store::{Store, hex as file_name, is_there, private_directory},
 };
 use blocks::Hashed;
 use partial::Partial;
@@ -40,6 +40,7 @@ use record::Record;
 
 /// What there is of a layer.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there are as many of these as downloads under way")]
 pub enum LayerState<'s> {
     /// All of it; nothing need be fetched.
     Present,
@@ -108,11 +109,11 @@ impl Store {
     /// The files are there; is this the compressed form they came from?
     fn begin_known_layer(&self, blob: &Descriptor, diff_id: &Digest) -> Result<LayerState<'_>> {
         let form = self.layer_path(diff_id)?.join("blobs").join(file_name(blob.digest())?);
-        if form.exists() {
+        if is_there(&form) {
             return Ok(LayerState::Present);
         }
         let partial = Partial::open(self, blob)?;
-        if form.exists() {
+        if is_there(&form) {
             return Ok(LayerState::Present);
         }
         let (blob, diff_id) = (blob.clone(), diff_id.clone());
@@ -123,7 +124,7 @@ impl Store {
     /// unless it was known to be on disk.
     pub(crate) fn has_files(&self, diff_id: &Digest) -> Result<bool> {
         let path = self.layer_path(diff_id)?;
-        if path.join("durable").exists() {
+        if is_there(&path.join("durable")) {
             return Ok(true);
         }
         match Record::read(&path) {

@@ -1,6 +1,6 @@
 //! A layer's record: what its files and its recipe do not say.
 
-use std::{collections::VecDeque, fs, io::Write, path::Path, sync::OnceLock};
+use std::{fs, io::Write, path::Path, sync::OnceLock};
 
 use oci_spec::image::Digest;
 use serde::{Deserialize, Serialize};
@@ -81,7 +81,7 @@ impl Record {
         let mut lost = Lost::new();
         for (number, path) in self.lost.iter().enumerate() {
             let file = layer.join("lost").join(number.to_string());
-            lost.entry(name::decode(path)).or_insert_with(VecDeque::new).push_back(file);
+            lost.entry(name::decode(path)).or_default().push_back(file);
         }
         lost
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +19,7 @@ use crate::{
     lock,
     overlay::Namespace,
     remove,
-    store::{Store, create},
+    store::{Store, create, is_there},
     union::Union,
 };
 
@@ -65,6 +66,14 @@ pub struct SnapshotOptions {
     pub copy: bool,
 }
 
+/// What keeps parts of the store from being collected.
+pub(crate) struct Needs {
+    pub(crate) container: String,
+    /// File name of the image's record.
+    pub(crate) image: Option<String>,
+    pub(crate) parts: Vec<PathBuf>,
+}
+
 /// Kept as JSON in the container's `record`.
 #[derive(Serialize, Deserialize)]
 struct Record {
@@ -92,7 +101,7 @@ impl Store {
         let path = self.path("images", &record_name);
         let file = fs::File::open(&path).map_err(|_| Error::NoImage(image.id.to_string()))?;
         lock::Lock::of(&file, lock::Mode::Shared, true).during("lock", path.display())?;
-        if !path.exists() {
+        if !is_there(&path) {
             return Err(Error::NoImage(image.id.to_string()));
         }
         let record = Record {
@@ -115,7 +124,7 @@ impl Store {
         options: SnapshotOptions,
     ) -> Result<Snapshot> {
         self.make()?;
-        let directory = fs::canonicalize(directory).during("find", directory.display())?;
+        let directory = real_path(directory).during("find", directory.display())?;
         let record = Record {
             image: None,
             needs: Vec::new(),
@@ -149,11 +158,13 @@ impl Store {
     }
 
     /// Directories of the store that snapshots need, and the image records they were made from.
-    pub(crate) fn snapshot_needs(&self) -> Result<Vec<(String, Option<String>, Vec<PathBuf>)>> {
+    pub(crate) fn snapshot_needs(&self) -> Result<Vec<Needs>> {
         let mut needs = Vec::new();
         for name in self.names_in("containers")? {
             match self.snapshot_record(&name) {
-                Ok(record) => needs.push((name, record.image, record.needs)),
+                Ok(record) => {
+                    needs.push(Needs { container: name, image: record.image, parts: record.needs });
+                }
                 Err(Error::NoSnapshot(_)) => {} // removed meanwhile
                 Err(error) => return Err(error),
             }
@@ -177,7 +188,7 @@ impl Store {
     fn make_snapshot(&self, name: &str, record: Record, root: Option<&Path>) -> Result<Snapshot> {
         check_name(name)?;
         let directory = self.path("containers", name);
-        if directory.exists() {
+        if is_there(&directory) {
             return Err(Error::NameInUse(name.to_owned()));
         }
         let temporary = self.temporary("container");
@@ -287,6 +298,13 @@ impl Snapshot {
         let mark = self.directory.join("work/work/incompat/volatile");
         remove::tree(&mark).during("remove", mark.display())
     }
+}
+
+/// The path of a directory without links in it, as the kernel knows it.
+fn real_path(directory: &Path) -> io::Result<PathBuf> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(directory, flags, Mode::empty())?;
+    fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))
 }
 
 fn mount_options(record: &Record) -> Vec<(String, Option<String>)> {

@@ -82,7 +82,7 @@ impl Sparse {
             b"numblocks" => drop(number()?),
             // 0.0 repeats offset and numbytes for each segment, in this order.
             b"offset" | b"numbytes" => {
-                if (self.numbers.len() % 2 == 0) != (key == b"offset") {
+                if self.numbers.len().is_multiple_of(2) != (key == b"offset") {
                     return Err(MALFORMED);
                 }
                 self.numbers.push(number()?);
