@@ -51,7 +51,10 @@ impl<'p, W: Write> Packer<'p, W> {
     /// Writes a layer: what differs, and whiteouts for what is gone.
     pub(crate) fn differences(&mut self, root: &Root, found: &Differences) -> io::Result<()> {
         let is_gone = |difference| matches!(difference, &Difference::Gone { .. });
-        self.paths(root, found.iter().map(|(path, difference)| (path.as_slice(), is_gone(difference))))
+        self.paths(
+            root,
+            found.iter().map(|(path, difference)| (path.as_slice(), is_gone(difference))),
+        )
     }
 
     /// The same for paths, sorted, of which each is there or gone.

@@ -363,7 +363,8 @@ fn an_unpacked_image_can_be_changed_and_packed_again() {
     store.unpack(&image, &tree).unwrap();
     assert_eq!(fs::metadata(&tree).unwrap().mode() & 0o7777, 0o711);
     change(&tree);
-    let new = new_image(Compression::Zstd, &mut |_| ());
+    let mut configure = |_: &mut serde_json::Map<_, _>| ();
+    let new = new_image(Compression::Zstd, &mut configure);
     let packed = store.repack(&image, &tree, Some("packed"), new).unwrap();
     let again = flatten(&store, &packed, "again");
     assert_eq!(names(&again), names(&tree));
