@@ -1,6 +1,7 @@
 //! What a caller can ask of a registry, or of files that hold an image.
 
 mod backoff;
+mod convert;
 mod download;
 mod fetch;
 pub(crate) mod host;
@@ -23,8 +24,10 @@ use crate::{
     Error, Image, Options, Platform, Reference, Result, Source,
     blob::Blob,
     local::{self, Local},
+    options::Protocol,
     registries::{Endpoint, Settings},
     transport::Transport,
+    v1,
 };
 use host::Host;
 pub use search::Found;
@@ -44,6 +47,8 @@ struct Shared {
     hosts: Mutex<HashMap<(String, bool, bool), Arc<Host>>>,
     /// What short names turned out to mean, so that blobs come from where the manifest came from.
     settled: Mutex<HashMap<Reference, Reference>>,
+    /// Layouts made of old images.
+    scratch: Mutex<Vec<convert::Scratch>>,
     /// Files that were opened and understood.
     locals: Mutex<HashMap<Source, Arc<Local>>>,
 }
@@ -58,6 +63,7 @@ impl Client {
             settings: Mutex::default(),
             hosts: Mutex::default(),
             settled: Mutex::default(),
+            scratch: Mutex::default(),
             locals: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -68,9 +74,39 @@ impl Client {
     /// Every document is checked against the digest and size that promised it.
     pub fn resolve(&self, source: &Source, platform: &Platform) -> Result<Image> {
         match source {
-            Source::Registry(reference) => self.resolve_name(reference, platform),
+            Source::Registry(name) => self.resolve_registry(name, platform),
             _ => self.local(source)?.resolve(source, platform),
         }
+    }
+
+    fn resolve_registry(&self, name: &Reference, platform: &Platform) -> Result<Image> {
+        if self.shared.options.protocol == Protocol::V1 {
+            return self.resolve_v1(name, platform);
+        }
+        match self.resolve_name(name, platform) {
+            Ok(image) if image.is_complete() => Ok(image),
+            Ok(image) => self.complete(image, platform),
+            Err(error) if self.should_be_v1(name, &error) => self.resolve_v1(name, platform),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether an error comes from asking a registry of 2013 in a language it cannot know.
+    pub(crate) fn should_be_v1(&self, name: &Reference, error: &Error) -> bool {
+        let is_likely = matches!(
+            error,
+            Error::UnknownName { .. }
+                | Error::UnknownTag { .. }
+                | Error::Status { status: 404, .. }
+        );
+        is_likely
+            && self.shared.options.protocol == Protocol::Any
+            && v1::is_spoken(self, name).unwrap_or(false)
+    }
+
+    /// Whether the caller insists on the protocol of 2013.
+    pub(crate) fn insists_on_v1(&self) -> bool {
+        self.shared.options.protocol == Protocol::V1
     }
 
     /// Opens a blob for reading from `offset` on.

@@ -42,8 +42,8 @@ impl<T> Raw<T> {
 pub struct Layer {
     /// The blob as the registry has it.
     pub descriptor: Descriptor,
-    /// Digest of the uncompressed tar. `None` for schema 1, whose configuration does not know it: it is
-    /// found by unpacking, and then given to [`Image::with_diff_ids`].
+    /// Digest of the uncompressed tar. [`crate::Client::resolve`] always finds it out; `None` exists only
+    /// on the way there, for schema 1.
     pub diff_id: Option<Digest>,
 }
 
@@ -54,7 +54,7 @@ pub struct Image {
     pub source: Source,
     /// What the name stands for: the digest of the index if there is one, else of the manifest.
     pub digest: Digest,
-    /// The manifest. For schema 1, one made by us (see [`Image::is_complete`]).
+    /// The manifest. For schema 1, one made by us.
     pub manifest: Raw<ImageManifest>,
     /// The configuration.
     pub config: Raw<ImageConfiguration>,
@@ -65,9 +65,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// Whether manifest and configuration are final. Those of a schema 1 image are not until
-    /// [`Image::with_diff_ids`] has been called.
-    pub fn is_complete(&self) -> bool {
+    /// Whether manifest and configuration are final. Those of schema 1 are not until all layers were read.
+    pub(crate) fn is_complete(&self) -> bool {
         self.layers.iter().all(|layer| layer.diff_id.is_some())
     }
 

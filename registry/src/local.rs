@@ -3,7 +3,7 @@
 //! Documents are checked exactly as those of a registry are: whoever made the files is as unknown to us.
 
 mod docker;
-mod layout;
+pub(crate) mod layout;
 mod tree;
 pub(crate) mod write;
 

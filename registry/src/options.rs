@@ -27,8 +27,35 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// Where an archive that is compressed is unpacked to be read; nothing stays there.
     pub scratch: PathBuf,
+    /// How to speak to registries.
+    pub protocol: Protocol,
     /// How we introduce ourselves.
     pub user_agent: String,
+}
+
+/// Which of the two protocols a registry speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// The distribution specification's, and the one of 2013 if the registry knows no other.
+    #[default]
+    Any,
+    /// The one of 2013.
+    V1,
+    /// The distribution specification's.
+    V2,
+}
+
+impl std::str::FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Any),
+            "v1" => Ok(Self::V1),
+            "v2" => Ok(Self::V2),
+            _ => Err(format!("{text:?} is none of auto, v1, v2")),
+        }
+    }
 }
 
 /// How long to wait for what. No limit on the whole of a transfer exists: it may be slow, not idle.
@@ -67,6 +94,7 @@ impl Default for Options {
             retries: 5,
             timeouts: Timeouts::default(),
             scratch: "/var/tmp".into(),
+            protocol: Protocol::Any,
             user_agent: concat!("crun-cargo/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

@@ -15,6 +15,7 @@ use crate::{
     client::upload::{Uploader, blobs_of},
     error::Cause,
     local::write::Writer,
+    v1,
 };
 
 const BLOCK: u64 = 128 << 10;
@@ -67,6 +68,26 @@ pub struct Saved<'a> {
 impl Client {
     /// Puts an image where `to` says, with the bytes of its manifest unchanged.
     pub fn push(
+        &self,
+        to: &Source,
+        manifest: &Raw<ImageManifest>,
+        push: &Push<'_>,
+    ) -> Result<Digest> {
+        if let Source::Registry(name) = to {
+            if self.insists_on_v1() {
+                return v1::push(self, name, manifest, push).map(|()| manifest.digest.clone());
+            }
+            return match self.push_v2(to, manifest, push) {
+                Err(error) if self.should_be_v1(name, &error) => {
+                    v1::push(self, name, manifest, push).map(|()| manifest.digest.clone())
+                }
+                other => other,
+            };
+        }
+        self.push_v2(to, manifest, push)
+    }
+
+    fn push_v2(
         &self,
         to: &Source,
         manifest: &Raw<ImageManifest>,

@@ -1,8 +1,8 @@
 //! Docker's image manifest, version 2, schema 1: read, never written.
 //!
 //! Such a manifest carries one `v1Compatibility` document per layer, newest first, and knows neither the sizes
-//! of its blobs nor the digests of the tars inside. The image built here becomes complete when the caller has
-//! unpacked the layers and calls [`Image::with_diff_ids`]. Signatures are not judged: their keys were never
+//! of its blobs nor the digests of the tars inside. The image built here becomes complete when somebody has read
+//! the layers and calls [`Image::with_diff_ids`]. Signatures are not judged: their keys were never
 //! tied to anyone, and blobs are addressed by digest.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -163,7 +163,7 @@ impl Schema1 {
 
 impl Image {
     /// Completes an image that came as schema 1, with the digests found while unpacking its layers.
-    pub fn with_diff_ids(mut self, diff_ids: &[Digest]) -> Result<Self> {
+    pub(crate) fn with_diff_ids(mut self, diff_ids: &[Digest]) -> Result<Self> {
         let what = self.source.to_string();
         if diff_ids.len() != self.layers.len() {
             let problem = format!("{} layers, {} diff ids", self.layers.len(), diff_ids.len());

@@ -8,11 +8,9 @@ mod push;
 mod session;
 mod tarsum;
 
-pub use pull::pull;
-pub use push::push;
-
-/// Told how many bytes of a layer have been moved.
-pub type Moved<'a> = dyn Fn(&str, u64) + 'a;
+pub(crate) use pull::pull;
+pub(crate) use push::push;
+pub(crate) use session::is_spoken;
 
 /// Layer names are 64 hexadecimal digits, and become parts of addresses.
 fn check_id(id: &str, what: &str) -> crate::Result<()> {

@@ -4,12 +4,12 @@
 
 mod support;
 
-use std::{cell::Cell, fs};
+use std::{fs, io::Read};
 
+use oci_spec::image::Descriptor;
 use registry::{
-    Error,
+    Cause, Client, Error, Image, Progress, Protocol, Push, Source,
     fake::{Registry, V1Registry},
-    v1,
 };
 use support::*;
 
@@ -23,51 +23,66 @@ fn layer(name: &str) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
+fn push(client: &Client, image: &Image, to: &Source) -> usize {
+    let sent = std::sync::atomic::AtomicUsize::new(0);
+    let blobs = |blob: &Descriptor, offset: u64| -> Result<Box<dyn Read + Send>, Cause> {
+        Ok(client.blob(&image.source, blob, offset)?)
+    };
+    let progress = |_: &Descriptor, event: Progress| {
+        if event == Progress::Done {
+            sent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    };
+    let options = Push { progress: &progress, ..Push::new(&blobs) };
+    client.push(to, &image.manifest, &options).unwrap();
+    sent.load(std::sync::atomic::Ordering::Relaxed)
+}
+
 #[test]
 fn an_image_survives_the_way_to_a_v1_registry_and_back() {
     let origin = Registry::start().unwrap();
     let layers = [layer("a"), layer("b"), layer("c")];
     add_image(&origin, "image", "1", &layers);
-    let from = source(&format!("{}/image:1", origin.name()));
     let old = V1Registry::start().unwrap();
-    let name = format!("{}/team/old:x", old.name()).parse().unwrap();
-    let client = client();
-    let moved = Cell::new(0);
-    v1::push(&client, &from, &amd64(), &name, &|_, _| moved.set(moved.get() + 1)).unwrap();
-    assert_eq!(old.state().checked.len(), 3);
-    assert!(moved.get() >= 3);
+    let there = source(&format!("{}/team/old:x", old.name()));
+    let scratch = std::env::temp_dir().join(format!("registry-v1-{}", std::process::id()));
+    fs::create_dir_all(&scratch).unwrap();
+    for protocol in [Protocol::Any, Protocol::V1] {
+        let mut options = options();
+        (options.protocol, options.scratch) = (protocol, scratch.clone());
+        let client = Client::new(options).unwrap();
+        let from = source(&format!("{}/image:1", origin.name()));
+        let image = support::client().resolve(&from, &amd64()).unwrap();
+        let sent = push(&client, &image, &there);
+        assert_eq!(sent, if protocol == Protocol::Any { 3 } else { 0 }, "known layers stay");
+        assert_eq!(old.state().checked.len(), 3);
 
-    let uploads = || old.state().seen.iter().filter(|it| it.ends_with("/layer")).count();
-    let before = uploads();
-    v1::push(&client, &from, &amd64(), &name, &|_, _| {}).unwrap();
-    assert_eq!(uploads(), before, "known layers are not sent again");
-
-    let directory = std::env::temp_dir().join(format!("registry-v1-{}", std::process::id()));
-    fs::create_dir_all(&directory).unwrap();
-    old.state().cuts = 1;
-    let layout = v1::pull(&client, &name, &directory, &|_, _| {}).unwrap();
-    let image = client.resolve(&layout, &amd64()).unwrap();
-    assert_eq!(image.config.config().as_ref().unwrap().cmd().as_deref().unwrap(), ["sh"]);
-    for (found, bytes) in image.layers.iter().zip(&layers) {
-        assert_eq!(&read(&client, &image, &found.descriptor, 0).unwrap(), bytes);
+        old.state().cuts = 1;
+        let image = client.resolve(&there, &amd64()).unwrap();
+        let command = image.config.config().as_ref().unwrap().cmd().clone();
+        assert_eq!(command.as_deref().unwrap(), ["sh"]);
+        for (found, bytes) in image.layers.iter().zip(&layers) {
+            assert_eq!(&read(&client, &image, &found.descriptor, 0).unwrap(), bytes);
+        }
+        assert_eq!(fs::read_dir(&scratch).unwrap().count(), 1);
+        drop(client);
+        assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "nothing stays in the scratch");
     }
-    assert!(
-        fs::read_dir(&directory)
-            .unwrap()
-            .all(|it| { !it.unwrap().file_name().to_string_lossy().contains("partial") })
-    );
+
+    let mut options = options();
+    options.scratch = scratch.clone();
+    let client = Client::new(options).unwrap();
+    let ask = |name: &str| {
+        let source = source(&format!("{}/{name}", old.name()));
+        client.resolve(&source, &amd64()).unwrap_err()
+    };
+    assert!(matches!(ask("team/old:y"), Error::UnknownTag { .. }));
+    assert!(matches!(ask("team/none:y"), Error::UnknownName { .. }));
 
     // A layer that is not what its checksum says.
     let id = old.state().checked.keys().next().unwrap().clone();
     old.state().layers.get_mut(&id).unwrap()[0] ^= 1;
-    let error = v1::pull(&client, &name, &directory, &|_, _| {}).unwrap_err();
-    assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
-
-    let unknown = format!("{}/team/old:y", old.name()).parse().unwrap();
-    let error = v1::pull(&client, &unknown, &directory, &|_, _| {}).unwrap_err();
-    assert!(matches!(error, Error::UnknownTag { .. }), "{error}");
-    let nothing = format!("{}/team/none:y", old.name()).parse().unwrap();
-    let error = v1::pull(&client, &nothing, &directory, &|_, _| {}).unwrap_err();
-    assert!(matches!(error, Error::UnknownName { .. }), "{error}");
-    fs::remove_dir_all(directory).unwrap();
+    assert!(matches!(ask("team/old:x"), Error::DigestMismatch { .. }));
+    assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
+    fs::remove_dir_all(scratch).unwrap();
 }

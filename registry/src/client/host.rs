@@ -168,6 +168,11 @@ impl Host {
         self.memory.lock().challenge.is_some()
     }
 
+    /// Whether it gives tokens by challenge, which only today's registries do.
+    pub(crate) fn gives_tokens(&self) -> bool {
+        matches!(self.memory.lock().challenge, Some(Challenge::Bearer { .. }))
+    }
+
     pub(crate) fn has_login(&self, repository: &str) -> bool {
         matches!(self.login(repository), Ok(Some(_)))
     }

@@ -69,8 +69,11 @@ impl V1Registry {
 fn answer(state: &mut V1State, request: &Incoming<'_>, sent: &[u8], address: &str) -> Outgoing {
     let path = request.path.trim_start_matches("/v1/").to_owned();
     state.seen.push(format!("{} {path}", request.method));
-    if request.path == "/v2/" {
+    if request.path.starts_with("/v2/") {
         return Outgoing::new(404, "");
+    }
+    if path == "_ping" {
+        return Outgoing::new(200, "true");
     }
     let opens = path.starts_with("repositories/")
         && (path.ends_with("/images") || path.ends_with('/'))

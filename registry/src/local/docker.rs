@@ -1,9 +1,6 @@
 //! What `docker save` writes: `manifest.json` names a configuration and layers, all as plain files.
 
-use std::{
-    collections::HashMap,
-    io::{self, Read},
-};
+use std::{collections::HashMap, io::Read};
 
 use oci_spec::image::{Descriptor, Digest, ImageManifest};
 use serde::Deserialize;
@@ -14,6 +11,7 @@ use crate::{
     Error, Image, Layer, Reference, Result, Source,
     digest::{Hasher, digest_of},
     json as strict,
+    layer::hash,
     manifest::{
         self, DOCKER_CONFIG, DOCKER_LAYER_GZIP, DOCKER_LAYER_TAR, DOCKER_MANIFEST, MAX_DOCUMENT,
     },
@@ -118,17 +116,7 @@ fn layer(tree: &Tree, name: &str, diff_id: Option<&str>, what: &str) -> Result<D
             return Ok(Descriptor::new(DOCKER_LAYER_TAR.into(), size, digest));
         }
     };
-    let digest = hash(&mut *tree.open(name, 0)?).map_err(failed)?;
-    Ok(Descriptor::new(media_type.into(), size, digest))
-}
-
-fn hash(reader: &mut dyn Read) -> io::Result<Digest> {
     let mut hasher = Hasher::default();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match reader.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            length => hasher.update(buffer.get(..length).unwrap_or_default()),
-        }
-    }
+    hash(&mut *tree.open(name, 0)?, &mut hasher).map_err(failed)?;
+    Ok(Descriptor::new(media_type.into(), size, hasher.finish()))
 }

@@ -13,7 +13,7 @@ pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// What containerd and docker put there as well: the full name.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
-pub(super) fn blob_name(digest: &Digest) -> String {
+pub(crate) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.digest())
 }
 

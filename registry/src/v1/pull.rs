@@ -2,18 +2,19 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufReader, Read, Seek, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
 use oci_spec::image::{Descriptor, Digest};
 use serde_json::{Map, Value};
 
-use super::{Moved, check_id, session::Session};
+use super::{check_id, session::Session};
 use crate::{
     Client, Error, Reference, Result, Source,
     digest::Hasher,
     error::Cause,
+    layer::{self, Compression},
     local::write::Writer,
     manifest::{DOCKER_LAYER_GZIP, DOCKER_LAYER_TAR, DOCKER_MANIFEST},
     push::Push,
@@ -25,25 +26,24 @@ const MAX_LAYERS: usize = 1_000;
 const PAYLOAD_CHECKSUM: header::HeaderName =
     header::HeaderName::from_static("x-docker-payload-checksum");
 
-/// Pulls an image from a v1 registry into the OCI layout at `layout`, where it is named after its tag.
+/// Pulls an image from a v1 registry into the OCI layout at `layout`.
 ///
 /// The digests are those of what arrived: the protocol has none to check against, except for a checksum that
 /// some servers send, which then must be right.
-pub fn pull(client: &Client, name: &Reference, layout: &Path, moved: &Moved<'_>) -> Result<Source> {
+pub(crate) fn pull(client: &Client, name: &Reference, layout: &Path) -> Result<()> {
     let (session, _) = Session::open(client, name, Method::GET, bytes::Bytes::new())?;
     let id = image_id(&session, name)?;
     let ancestry = ancestry(&session, &id)?;
-    let tag = name.tag_or_digest();
-    let to = Source::OciLayout { directory: layout.to_owned(), tag: Some(tag.clone()) };
+    let to = Source::OciLayout { directory: layout.to_owned(), tag: None };
     let mut writer = Writer::create(&to)?;
     let (mut layers, mut diff_ids, mut history, mut newest) = (vec![], vec![], vec![], Map::new());
     for id in ancestry.iter().rev() {
-        let (layer, json) = fetch(&session, client, id, layout, moved)?;
+        let (fetched, json) = fetch(&session, id, layout)?;
         history.push(schema1::history_entry(&json, false));
         newest = json;
-        put(&mut writer, &layer)?;
-        diff_ids.push(layer.diff_id.to_string());
-        layers.push(layer.blob.clone());
+        put(&mut writer, &fetched)?;
+        diff_ids.push(fetched.diff_id.to_string());
+        layers.push(fetched.blob.clone());
     }
     let mut config = schema1::configuration(newest, history, None);
     config.insert("rootfs".into(), serde_json::json!({"type": "layers", "diff_ids": diff_ids}));
@@ -55,9 +55,8 @@ pub fn pull(client: &Client, name: &Reference, layout: &Path, moved: &Moved<'_>)
         Ok(Box::new(io::Cursor::new(config.bytes.clone())))
     };
     writer.put(manifest.config(), &Push::new(&open))?;
-    writer.put_document(&manifest.bytes, DOCKER_MANIFEST, &[tag])?;
-    writer.finish()?;
-    Ok(to)
+    writer.put_document(&manifest.bytes, DOCKER_MANIFEST, &[])?;
+    writer.finish()
 }
 
 fn image_id(session: &Session, name: &Reference) -> Result<String> {
@@ -112,30 +111,17 @@ fn put(writer: &mut Writer, layer: &Fetched) -> Result<()> {
 
 /// Fetches a layer and its description, as often as needed: without digests and sizes there is nothing to
 /// continue from.
-fn fetch(
-    session: &Session,
-    client: &Client,
-    id: &str,
-    layout: &Path,
-    moved: &Moved<'_>,
-) -> Result<(Fetched, Map<String, Value>)> {
+fn fetch(session: &Session, id: &str, layout: &Path) -> Result<(Fetched, Map<String, Value>)> {
     let mut backoff = session.layers.backoff();
     loop {
-        match fetch_once(session, id, layout, moved) {
-            Err(error) if backoff.wait_after_interruption(&error) => {
-                log::debug!("{} retries at most", client.retries());
-            }
+        match fetch_once(session, id, layout) {
+            Err(error) if backoff.wait_after_interruption(&error) => {}
             other => return other,
         }
     }
 }
 
-fn fetch_once(
-    session: &Session,
-    id: &str,
-    layout: &Path,
-    moved: &Moved<'_>,
-) -> Result<(Fetched, Map<String, Value>)> {
+fn fetch_once(session: &Session, id: &str, layout: &Path) -> Result<(Fetched, Map<String, Value>)> {
     let answer = session
         .send(&session.layers, session.call(Method::GET, &format!("/v1/images/{id}/json")))?;
     let checksum = answer.header(PAYLOAD_CHECKSUM).map(str::to_owned);
@@ -150,15 +136,14 @@ fn fetch_once(
     payload.update(&json);
     payload.update(b"\n");
     let mut compressed = Hasher::default();
-    let layer = format!("/v1/images/{id}/layer");
-    let mut body = session.send(&session.layers, session.call(Method::GET, &layer))?.into_reader();
+    let at = format!("/v1/images/{id}/layer");
+    let mut body = session.send(&session.layers, session.call(Method::GET, &at))?.into_reader();
     let mut size = 0;
     while let Some(block) = body.next_block()? {
         payload.update(&block);
         compressed.update(&block);
         file.write_all(&block).map_err(failed)?;
         size += u64::try_from(block.len()).unwrap_or_default();
-        moved(id, size);
     }
     let found = payload.finish();
     if let Some(expected) = checksum.filter(|it| it.starts_with("sha256:")) {
@@ -168,34 +153,12 @@ fn fetch_once(
             return Err(Error::DigestMismatch { what, expected, found });
         }
     }
-    file.rewind().map_err(failed)?;
-    let (media_type, diff_id) = inspect(&mut file).map_err(failed)?;
+    let (compression, diff_id) = layer::diff_id(&mut file).map_err(failed)?;
+    let media_type = match compression {
+        Compression::None => DOCKER_LAYER_TAR,
+        Compression::Gzip => DOCKER_LAYER_GZIP,
+    };
     let blob = Descriptor::new(media_type.into(), size, compressed.finish());
     let json = crate::json::parse(&json, &session.what)?;
     Ok((Fetched { file: partial, blob, diff_id }, json))
-}
-
-/// Whether a layer is compressed, and the digest of the tar inside.
-fn inspect(file: &mut File) -> io::Result<(&'static str, Digest)> {
-    let mut start = [0; 2];
-    let length = file.read(&mut start)?;
-    file.rewind()?;
-    let mut hasher = Hasher::default();
-    let reader = BufReader::with_capacity(128 << 10, file);
-    if length == 2 && start == [0x1f, 0x8b] {
-        hash(&mut flate2::bufread::MultiGzDecoder::new(reader), &mut hasher)?;
-        return Ok((DOCKER_LAYER_GZIP, hasher.finish()));
-    }
-    hash(&mut { reader }, &mut hasher)?;
-    Ok((DOCKER_LAYER_TAR, hasher.finish()))
-}
-
-fn hash(reader: &mut dyn Read, hasher: &mut Hasher) -> io::Result<()> {
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match reader.read(&mut buffer)? {
-            0 => return Ok(()),
-            count => hasher.update(buffer.get(..count).unwrap_or_default()),
-        }
-    }
 }

@@ -3,13 +3,18 @@
 use std::io::{self, Read};
 
 use bytes::Bytes;
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
 use serde_json::{Map, Value, json};
 
-use super::{Moved, session::Session, session::TOKEN, tarsum::tarsum};
+use super::{
+    session::{Session, TOKEN},
+    tarsum::tarsum,
+};
 use crate::{
-    Client, Error, Image, Layer, Platform, Reference, Result, Source,
+    Client, Error, Progress, Push, Raw, Reference, Result,
     digest::{Hasher, digest_of},
-    push::read_block,
+    manifest,
+    push::{read_block, unreadable},
     transport::{Method, header},
 };
 
@@ -21,22 +26,22 @@ struct Link {
     id: String,
     /// Exactly the bytes whose checksum is taken.
     json: Vec<u8>,
-    layer: Layer,
+    blob: Descriptor,
 }
 
 /// Pushes an image to a v1 registry. Layers that it has already are not sent; the same image gives the same
 /// layer names every time.
-pub fn push(
+pub(crate) fn push(
     client: &Client,
-    from: &Source,
-    platform: &Platform,
     to: &Reference,
-    moved: &Moved<'_>,
+    manifest: &Raw<ImageManifest>,
+    push: &Push<'_>,
 ) -> Result<()> {
-    let image = client.resolve(from, platform)?;
-    let links = chain(&image)?;
+    let what = to.familiar();
+    let config = read_config(manifest, push, &what)?;
+    let links = chain(manifest, &config, &what)?;
     let last = links.last().ok_or_else(|| Error::Document {
-        what: from.to_string(),
+        what,
         problem: "it has no layers, which this protocol cannot say".to_owned(),
     })?;
     let tag = to.tag().unwrap_or("latest");
@@ -47,7 +52,7 @@ pub fn push(
     let list: Bytes = Value::from(list).to_string().into();
     let (session, _) = Session::open(client, to, Method::PUT, list.clone())?;
     for link in &links {
-        send(client, &session, from, link, moved)?;
+        send(client, &session, link, push)?;
     }
     let path = format!("/v1/repositories/{}/tags/{tag}", session.repository);
     let mut call = session.call(Method::PUT, &path);
@@ -59,18 +64,33 @@ pub fn push(
     session.send(&session.index, call).map(drop)
 }
 
-fn send(
-    client: &Client,
-    session: &Session,
-    from: &Source,
-    link: &Link,
-    moved: &Moved<'_>,
-) -> Result<()> {
+fn read_config(
+    manifest: &Raw<ImageManifest>,
+    push: &Push<'_>,
+    what: &str,
+) -> Result<Raw<ImageConfiguration>> {
+    let blob = manifest.config();
+    let mut bytes = Vec::new();
+    let mut reader = open(push, blob)?.take(blob.size());
+    reader.read_to_end(&mut bytes).map_err(|error| unreadable(error, blob))?;
+    manifest::config(bytes, blob, what)
+}
+
+fn open(push: &Push<'_>, blob: &Descriptor) -> Result<Box<dyn Read + Send>> {
+    let failed = |source| Error::Transfer {
+        doing: format!("open blob {} to push it", blob.digest()),
+        source,
+    };
+    (push.blobs)(blob, 0).map_err(failed)
+}
+
+fn send(client: &Client, session: &Session, link: &Link, push: &Push<'_>) -> Result<()> {
     let path = |last: &str| format!("/v1/images/{}/{last}", link.id);
     let json_path = path("json");
     let mut known = session.call(Method::GET, &json_path);
     known.expected = &[404];
     if session.send(&session.layers, known)?.status() == 200 {
+        (push.progress)(&link.blob, Progress::Exists);
         return Ok(());
     }
     let mut call = session.call(Method::PUT, &json_path);
@@ -79,35 +99,35 @@ fn send(
     call.expected = &[409];
     session.send(&session.layers, call)?;
 
-    let blob = &link.layer.descriptor;
     let layer_path = path("layer");
     let mut backoff = session.layers.backoff();
     let payload = loop {
-        match send_layer(client, session, from, link, &layer_path, moved) {
+        match send_layer(client, session, link, &layer_path, push) {
             Err(error) if backoff.wait_after_interruption(&error) => {}
             other => break other?,
         }
     };
-    let tar = client.blob(from, blob, 0)?;
-    let sum = tarsum(plain(tar, blob.media_type().as_ref())?, &link.json)
-        .map_err(|error| crate::push::unreadable(error, blob))?;
+    let tar = open(push, &link.blob)?;
+    let sum = tarsum(plain(tar, link.blob.media_type().as_ref())?, &link.json)
+        .map_err(|error| unreadable(error, &link.blob))?;
     let checksum_path = path("checksum");
     let call =
         session.call(Method::PUT, &checksum_path).with(CHECKSUM, &sum).with(PAYLOAD, &payload);
-    session.send(&session.layers, call).map(drop)
+    session.send(&session.layers, call)?;
+    (push.progress)(&link.blob, Progress::Done);
+    Ok(())
 }
 
 /// Sends a layer as it is, and returns the checksum of description and layer together.
 fn send_layer(
     client: &Client,
     session: &Session,
-    from: &Source,
     link: &Link,
     path: &str,
-    moved: &Moved<'_>,
+    push: &Push<'_>,
 ) -> Result<String> {
-    let blob = &link.layer.descriptor;
-    let mut reader = client.blob(from, blob, 0)?;
+    let blob = &link.blob;
+    let mut reader = open(push, blob)?;
     let mut payload = Hasher::default();
     payload.update(&link.json);
     payload.update(b"\n");
@@ -117,7 +137,7 @@ fn send_layer(
         if let Some(block) = &block {
             payload.update(block);
             sent += u64::try_from(block.len()).unwrap_or_default();
-            moved(&link.id, sent);
+            (push.progress)(blob, Progress::Sent(sent));
         }
         Ok(block)
     };
@@ -142,29 +162,34 @@ fn plain(layer: Box<dyn Read + Send>, media_type: &str) -> Result<Box<dyn Read +
 }
 
 /// Names the layers after what they contain and stand on, and describes each from the image's history.
-fn chain(image: &Image) -> Result<Vec<Link>> {
-    let config: Map<String, Value> = crate::json::parse(&image.config.bytes, "the configuration")?;
-    let history: Vec<&Value> = config
+fn chain(
+    manifest: &Raw<ImageManifest>,
+    config: &Raw<ImageConfiguration>,
+    what: &str,
+) -> Result<Vec<Link>> {
+    let members: Map<String, Value> = crate::json::parse(&config.bytes, what)?;
+    let history: Vec<&Value> = members
         .get("history")
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
         .filter(|entry| entry.get("empty_layer") != Some(&Value::Bool(true)))
         .collect();
+    let layers = manifest::layers(manifest, config, what)?;
     let mut links: Vec<Link> = Vec::new();
-    for (index, layer) in image.layers.iter().enumerate() {
+    for (index, layer) in layers.iter().enumerate() {
         let parent = links.last().map(|link| link.id.as_str());
-        let is_last = index + 1 == image.layers.len();
+        let is_last = index + 1 == layers.len();
         let name = format!(
             "{} {} {}",
             parent.unwrap_or_default(),
             layer.diff_id.as_ref().unwrap_or(layer.descriptor.digest()),
-            if is_last { image.config.digest.as_ref() } else { "" }
+            if is_last { config.digest.as_ref() } else { "" }
         );
         let id = digest_of(name.as_bytes()).digest().to_owned();
         let entry = history.get(index).copied();
-        let json = describe(&id, parent, entry, is_last.then_some(&config));
-        links.push(Link { id, json, layer: layer.clone() });
+        let json = describe(&id, parent, entry, is_last.then_some(&members));
+        links.push(Link { id, json, blob: layer.descriptor.clone() });
     }
     Ok(links)
 }

@@ -140,6 +140,25 @@ impl Session {
     }
 }
 
+/// Whether a registry speaks this protocol and not its successor.
+pub(crate) fn is_spoken(client: &Client, name: &Reference) -> Result<bool> {
+    let missing = || Error::UnknownName { name: name.name() };
+    let host = client.host(&client.endpoints(name)?.pop().ok_or_else(missing)?);
+    if host.gives_tokens() {
+        return Ok(false);
+    }
+    let doing = format!("ask {} for its protocol", host.registry());
+    let mut call = Call::new(Method::GET, "/v2/", &doing);
+    call.expected = &[404];
+    let answer = host.send_once(&call)?;
+    if answer.status() != 404 || answer.headers().contains_key("docker-distribution-api-version") {
+        return Ok(false);
+    }
+    let mut call = Call::new(Method::GET, "/v1/_ping", &doing);
+    call.expected = &[404];
+    Ok(host.send_once(&call)?.status() == 200)
+}
+
 pub(super) const TOKEN: header::HeaderName = header::HeaderName::from_static("x-docker-token");
 
 /// The first host of `X-Docker-Endpoints`, if it is another and we are willing to go there.
