@@ -257,13 +257,28 @@ fn root(store: &Store, launch: &Launch, id: &str, asked: Root) -> anyhow::Result
             });
         }
     };
-    Ok(match snapshot.kind {
+    Ok(with_snapshot(snapshot, asked))
+}
+
+/// A root made of an image's files, whose changes are apart and are not to be kept.
+pub(crate) fn root_of_image(
+    store: &Store,
+    image: &StoredImage,
+    id: &str,
+    asked: Root,
+) -> anyhow::Result<Root> {
+    let options = SnapshotOptions { ephemeral: true, ..SnapshotOptions::default() };
+    Ok(with_snapshot(store.snapshot(image, id, options)?, asked))
+}
+
+fn with_snapshot(snapshot: Snapshot, asked: Root) -> Root {
+    match snapshot.kind {
         SnapshotKind::Overlay { lower, upper, work, options } => {
             let overlay = Overlay { lower, upper: Some(upper), work: Some(work), options };
             Root { overlay: Some(overlay), ..asked }
         }
         SnapshotKind::Directory(path) => Root { path, ..asked },
-    })
+    }
 }
 
 /// Writes the files of `/etc` into the container's directory, and has them shown in their places.

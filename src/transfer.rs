@@ -39,11 +39,8 @@ pub(crate) fn push_telling(
     let manifest = manifest(image)?;
     let mount_from = other_names(store, image)?;
     let blobs = |blob: &Descriptor, offset: u64| open(store, blob, offset);
-    let push = registry::Push {
-        progress: tell,
-        mount_from: &mount_from,
-        ..registry::Push::new(&blobs)
-    };
+    let push =
+        registry::Push { progress: tell, mount_from: &mount_from, ..registry::Push::new(&blobs) };
     let doing = || format!("cannot push {to}");
     access.client()?.push(to, &manifest, &push).with_context(doing)
 }

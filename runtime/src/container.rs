@@ -18,7 +18,7 @@ use crate::{
     ContainerId, Error, ExecOptions, Result, Running, State, Status,
     cgroup::Cgroup,
     error::OrFail,
-    exec, hooks, pid_file,
+    exec, hooks, network, pid_file,
     process::send_signal,
     rdt::Class,
     state::{GATE, Record, StateDir},
@@ -261,6 +261,12 @@ impl Container {
         self.cgroup().ok_or_else(|| {
             Error::Unsupported(format!("cannot {verb} {}: it has no cgroup of its own", self.id()))
         })
+    }
+
+    /// The counters of its network interfaces; none once it has ended.
+    pub fn interfaces(&self) -> Result<Vec<network::InterfaceStatistics>> {
+        let pid = self.status_and_pid()?.1.and_then(rustix::process::Pid::from_raw);
+        pid.map_or(Ok(Vec::new()), network::statistics)
     }
 
     /// All its processes, in our pid namespace.

@@ -110,7 +110,8 @@ fn add_system_mounts(spec: &mut Spec, findings: &mut Findings) {
 }
 
 fn process(fields: &mut Fields, invocation: &Invocation, findings: &mut Findings) -> Process {
-    let mut user = parse_user("root").unwrap_or_default();
+    // Root, whether or not the container has a file that names it.
+    let mut user = parse_user("").unwrap_or_default();
     user.groups.additional = process::additional_groups(fields, findings);
     let mut process = Process {
         args: invocation.process.args.clone(),

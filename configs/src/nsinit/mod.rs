@@ -92,6 +92,17 @@ pub fn parse(text: &str, invocation: &Invocation) -> Result<Lowered<Spec>, Probl
     findings.finish(spec)
 }
 
+/// Another process for a container that runs: its first one, with what the command line says (D-29).
+pub fn another_process(
+    first: crate::Process,
+    flags: &ProcessFlags,
+) -> Result<crate::Process, Problems> {
+    let mut findings = Findings::default();
+    let mut process = crate::Process { args: flags.args.clone(), terminal: false, ..first };
+    process::apply(&mut process, flags, &mut findings);
+    findings.finish(process).map(|lowered| lowered.value)
+}
+
 /// Without a mount namespace of its own, the container sees the caller's tree as it is.
 fn without_mounts(spec: &mut Spec) {
     spec.mounts.clear();

@@ -10,7 +10,7 @@ use runtime::{Containers, ExecOptions, Stdio, foreground};
 
 use super::signals::{load, require_running};
 use crate::{
-    cli::{Globals, Personality, Verb, oci},
+    cli::{Globals, Personality, Verb, nsinit, oci},
     record,
     request::Request,
 };
@@ -61,14 +61,18 @@ pub(super) struct Exec {
     command: Vec<String>,
 }
 
-/// The personality an `exec` belongs to: `--process` is only the OCI runtimes'.
+/// The personality an `exec` belongs to: `--process` is only the OCI runtimes', and one that makes its
+/// container is nsinit's.
 pub(super) fn door(words: &[OsString]) -> Option<&'static Personality> {
     let options = words.iter().take_while(|word| word.to_string_lossy().starts_with('-'));
     let is_process = |word: &OsString| {
         let word = word.to_string_lossy();
         word == "-p" || word == "--process" || word.starts_with("--process=")
     };
-    options.into_iter().any(is_process).then_some(&oci::PERSONALITY)
+    if options.into_iter().any(is_process) {
+        return Some(&oci::PERSONALITY);
+    }
+    nsinit::is_meant(words).then_some(&super::MAKING_EXEC)
 }
 
 impl Verb for Exec {

@@ -28,7 +28,11 @@ mod version;
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use std::{ffi::OsString, path::PathBuf};
 
-use super::{CgroupManager, Command, Globals, Personality, krgo::{Checkout, Commit}, oci};
+use super::{
+    CgroupManager, Command, Globals, Personality,
+    krgo::{Checkout, Commit},
+    oci,
+};
 use crate::{
     home::{self, Home},
     logger,
@@ -141,6 +145,19 @@ pub(crate) static PERSONALITY: Personality = Personality {
         )
         .or(&["container restart"]),
     ],
+};
+
+/// `exec` where it makes the container as well, which is nsinit's with our exit codes.
+pub(super) static MAKING_EXEC: Personality = Personality {
+    name: "crun-cargo",
+    about: "Run containers from container.json",
+    failure: 125,
+    version_note: None,
+    augment: GlobalArgs::augment_args,
+    globals_anywhere: true,
+    globals,
+    hand_over: |_, _| None,
+    commands: &[super::nsinit::EXEC],
 };
 
 // What may be said before any command, or after it. No doc comment: the parser would take it for the

@@ -1,32 +1,83 @@
-//! nsinit's command line.
+//! nsinit's command line, both versions of it: the older one kept its container beside container.json,
+//! the later one by an id.
 
-use clap::ArgMatches;
+mod config;
+mod create_flags;
+mod exec;
+mod oom;
+mod pause;
+mod place;
+mod state;
+mod stats;
 
-use super::{Globals, Personality};
-use crate::{home::Home, logger};
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Args, FromArgMatches};
+
+use super::{Command, Globals, Personality};
+use crate::{
+    home::{self, Home},
+    logger,
+};
+
+pub(crate) use exec::is_meant;
 
 /// nsinit's command line.
 pub(crate) static PERSONALITY: Personality = Personality {
     name: "crun-cargo nsinit",
-    about: "nsinit's command line",
+    about: "Run containers from container.json",
     failure: 1,
-    version_note: None,
-    augment: |command| command,
+    version_note: Some("nsinit version 2"),
+    augment: GlobalArgs::augment_args,
     globals_anywhere: false,
     globals,
     hand_over: |_, _| None,
-    commands: &[],
+    commands: &[
+        Command::new::<config::Config>("config", "Print a container's configuration"),
+        EXEC,
+        Command::new::<state::State>("state", "Print what a running container consists of"),
+        Command::new::<stats::Stats>("stats", "Print what a running container uses"),
+        Command::new::<oom::Oom>("oom", "Tell when a container runs out of memory"),
+        Command::new::<pause::Pause>("pause", "Freeze a container"),
+        Command::new::<pause::Unpause>("unpause", "Let a frozen container go on"),
+    ],
 };
+
+/// The one command that the main command line has too.
+pub(crate) const EXEC: Command =
+    Command::new::<exec::Exec>("exec", "Start a container, or run a command in the running one");
+
+#[derive(Args, Debug)]
+struct GlobalArgs {
+    /// Tell what is being done
+    #[arg(long)]
+    debug: bool,
+
+    /// Keep the state of containers here
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+
+    /// Append the log to this file [env: log]
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+}
 
 fn globals(
     personality: &'static Personality,
     mut typed: Vec<ArgMatches>,
 ) -> anyhow::Result<Globals> {
+    let typed = typed.swap_remove(0);
+    let arguments = GlobalArgs::from_arg_matches(&typed)?;
     Ok(Globals {
-        home: Home::choose(None, None)?,
+        // The same place as the main command's, so that both find one another's containers.
+        home: Home::choose(None, arguments.root)?,
         cgroup_manager: super::CgroupManager::default(),
-        log: logger::Settings::default(),
+        log: logger::Settings {
+            debug: arguments.debug,
+            file: arguments.log_file.or_else(|| home::variable("log")),
+            format: logger::Format::Text,
+        },
         personality,
-        typed: typed.swap_remove(0),
+        typed,
     })
 }

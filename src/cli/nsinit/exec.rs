@@ -1,0 +1,322 @@
+//! `exec`: start the container, or run a command in the running one.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::{self, ExitCode},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use configs::{
+    Mount, NamespaceKind, Spec,
+    nsinit::{self, Invocation, ProcessFlags},
+};
+use rootfs::Store;
+use runtime::{
+    Container, ContainerId, Containers, Error, ExecOptions, ExitStatus, Status, foreground,
+};
+
+use super::{create_flags::CreateArgs, place, place::Id};
+use crate::{
+    cli::{CgroupManager, Globals, Verb},
+    home, images,
+    launch::{self, Base, Launch},
+    output,
+    request::Request,
+};
+
+#[derive(Args, Debug)]
+pub(super) struct Exec {
+    /// Allocate a terminal
+    #[arg(long, short)]
+    tty: bool,
+
+    /// Accepted for docker's sake: standard input is always passed on
+    #[arg(long, short, hide = true)]
+    interactive: bool,
+
+    /// Have systemd make the cgroup
+    #[arg(long)]
+    systemd: bool,
+
+    #[command(flatten)]
+    id: Id,
+
+    /// Describes the container [default: container.json of this directory, else a template]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Take the files of an image
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+
+    /// Run as USER[:GROUP]
+    #[arg(long, short, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+
+    /// Working directory
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<String>,
+
+    /// Set a variable
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+
+    /// Take the file as it is, without what old samples leave out
+    #[arg(long)]
+    strict_config: bool,
+
+    /// Leave /etc/resolv.conf alone when the network is shared
+    #[arg(long)]
+    no_resolv_conf: bool,
+
+    /// List the functions --func can name
+    #[arg(long)]
+    list: bool,
+
+    /// Function to run in the container: exec
+    #[arg(long, value_name = "NAME", default_value = "exec", value_parser = ["exec"])]
+    func: String,
+
+    #[command(flatten)]
+    create: CreateArgs,
+
+    /// Program and arguments
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
+    command: Vec<String>,
+}
+
+/// Whether an `exec` of the main command line is this one: it is told what to make a container from, or
+/// the directory says it.
+pub(crate) fn is_meant(words: &[OsString]) -> bool {
+    let options = words.iter().map(|word| word.to_string_lossy());
+    let mut options = options.take_while(|word| word.starts_with('-') && word != "--");
+    let makes = |word: &str| {
+        ["--image", "--config", "--rootfs"].iter().any(|flag| {
+            word.strip_prefix(flag).is_some_and(|it| it.is_empty() || it.starts_with('='))
+        })
+    };
+    options.any(|word| makes(&word)) || matches!(place::file_here(), Ok(Some(_)))
+}
+
+impl Verb for Exec {
+    fn run(mut self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        if self.list {
+            output::text(
+                "NAME         USAGE\nexec         execute a new command inside an existing container\n",
+            )?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if self.command.is_empty() {
+            bail!("no command: say what to run in the container");
+        }
+        let file = match self.config.take() {
+            Some(file) => Some(file),
+            None if self.create.is_given() && self.create.rootfs.is_none() => None,
+            None => place::file_here()?,
+        };
+        if let (None, Some(image)) = (&file, self.image.clone()) {
+            return self.run_image(globals, &image);
+        }
+        let id = self.name(file.as_deref())?;
+        let status = self.enter_or_start(globals, &id, file.as_deref())?;
+        Ok(ExitCode::from(status.code()))
+    }
+}
+
+impl Exec {
+    /// Containers of images are made anew each time, unless they have a name to find them by.
+    fn name(&self, file: Option<&Path>) -> anyhow::Result<ContainerId> {
+        if self.image.is_some() && !self.id.is_given() {
+            return Ok(format!("nsinit_{}_{}", process::id(), moment()).parse()?);
+        }
+        let here = place::file_here()?;
+        if file.is_some() && file == here.as_deref() {
+            self.id.choose()
+        } else {
+            self.id.or_default()
+        }
+    }
+
+    fn enter_or_start(
+        &self,
+        globals: &Globals,
+        id: &ContainerId,
+        file: Option<&Path>,
+    ) -> anyhow::Result<ExitStatus> {
+        let containers = Containers::open(&globals.home.runroot)?;
+        // Two at once: one starts the container, and the other finds it there a moment later.
+        for _ in 0..3 {
+            match containers.load(id) {
+                Ok(container) => match container.status()? {
+                    // What a crash left behind.
+                    Status::Stopped => container.delete(true)?,
+                    _ => return Ok(self.enter(&container)?),
+                },
+                Err(Error::NotFound(_)) => match self.start(globals, &containers, id, file) {
+                    Err(error) if is_taken(&error) => continue,
+                    other => return other,
+                },
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bail!("container {id} comes and goes: try again")
+    }
+
+    /// The container's own process with what was asked for (D-29).
+    fn enter(&self, container: &Container) -> anyhow::Result<ExitStatus> {
+        let first = container.spec()?.process.unwrap_or_default();
+        let process = nsinit::another_process(first, &self.process_flags())?;
+        Ok(foreground::exec(container, &process, ExecOptions::default())?)
+    }
+
+    fn start(
+        &self,
+        globals: &Globals,
+        containers: &Containers,
+        id: &ContainerId,
+        file: Option<&Path>,
+    ) -> anyhow::Result<ExitStatus> {
+        let store = self.image.as_ref().map(|_| Store::open(&globals.home.root)).transpose()?;
+        let text = self.document(file)?;
+        let lowered = nsinit::parse(&text, &self.invocation(id)?);
+        let lowered = match file {
+            Some(file) => lowered.with_context(|| file.display().to_string())?,
+            None => lowered?,
+        };
+        for warning in &lowered.warnings {
+            log::warn!("{warning}");
+        }
+        let mut spec = lowered.value;
+        if globals.cgroup_manager == CgroupManager::Disabled {
+            spec.cgroup = None;
+        }
+        if !self.no_resolv_conf {
+            share_resolver(&mut spec);
+        }
+        let snapshot = match (&store, &self.image) {
+            (Some(store), Some(image)) => Some(Files::of(store, image, id, &mut spec)?),
+            _ => None,
+        };
+        let options =
+            foreground::Options { bundle: place::directory()?, ..foreground::Options::default() };
+        let status = foreground::run(containers, id, &spec, options);
+        drop(snapshot);
+        Ok(status?)
+    }
+
+    fn document(&self, file: Option<&Path>) -> anyhow::Result<String> {
+        if let Some(file) = file {
+            log::info!("using {}", file.display());
+            return fs::read_to_string(file)
+                .with_context(|| format!("cannot read {}", file.display()));
+        }
+        let directory = env::current_dir().context("cannot find the working directory")?;
+        let mut flags = self.create.clone().flags();
+        if let Some(rootfs) = &flags.rootfs {
+            flags.rootfs = Some(directory.join(rootfs).to_string_lossy().into_owned());
+        }
+        Ok(nsinit::template(&directory.to_string_lossy(), &flags)?.print()?)
+    }
+
+    fn invocation(&self, id: &ContainerId) -> anyhow::Result<Invocation> {
+        let directory = env::current_dir().context("cannot find the working directory")?;
+        let root = match (&self.create.rootfs, &self.image) {
+            (Some(rootfs), _) => Some(directory.join(rootfs)),
+            // The layers take its place.
+            (None, Some(_)) => Some(PathBuf::from("/")),
+            (None, None) => None,
+        };
+        Ok(Invocation {
+            directory,
+            unique_name: id.as_str().to_owned(),
+            root,
+            caller: home::caller(),
+            systemd: self.systemd,
+            strict: self.strict_config,
+            process: self.process_flags(),
+        })
+    }
+
+    fn process_flags(&self) -> ProcessFlags {
+        ProcessFlags {
+            args: self.command.clone(),
+            user: self.user.clone(),
+            cwd: self.cwd.clone(),
+            env: self.env.clone(),
+            tty: self.tty,
+        }
+    }
+
+    /// Without a file, an image has all that is needed.
+    fn run_image(self, globals: &Globals, name: &str) -> anyhow::Result<ExitCode> {
+        let store = Store::open(&globals.home.root)?;
+        let mut request = Request { env: self.env, interactive: true, ..Request::default() };
+        let overrides = &mut request.overrides;
+        overrides.args = self.command;
+        overrides.entrypoint = Some(Vec::new());
+        overrides.terminal = self.tty;
+        overrides.user = self.user;
+        overrides.workdir = self.cwd.map(PathBuf::from);
+        let image = Box::new(images::ensure_plain(&store, name)?);
+        let launch = Launch {
+            base: Base::Image { name: name.to_owned(), image },
+            request,
+            name: None,
+            remove: true,
+            cidfile: None,
+        };
+        let status = launch::run(&globals.home, &store, globals.cgroup_manager, launch)?;
+        Ok(ExitCode::from(status.code()))
+    }
+}
+
+fn is_taken(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<Error>(), Some(Error::Exists(_)))
+}
+
+/// Something no other call of this process' number shares.
+fn moment() -> u128 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map(|now| now.as_micros()).unwrap_or_default()
+}
+
+/// With the host's network comes the host's resolver; the old program left that to people.
+fn share_resolver(spec: &mut Spec) {
+    const FILE: &str = "/etc/resolv.conf";
+    let shares = spec.namespaces.get(NamespaceKind::Network).is_none()
+        && spec.namespaces.get(NamespaceKind::Mount).is_some();
+    let is_there = spec.mounts.iter().any(|mount| mount.destination == Path::new(FILE));
+    if shares && !is_there && fs::metadata(FILE).is_ok() {
+        let mut mount = Mount::bind(FILE.into(), FILE.into());
+        mount.set = configs::AttrFlags::RDONLY;
+        spec.mounts.push(mount);
+    }
+}
+
+/// An image's files with a container's changes, gone when the container is.
+struct Files<'s> {
+    store: &'s Store,
+    id: String,
+}
+
+impl<'s> Files<'s> {
+    fn of(store: &'s Store, name: &str, id: &ContainerId, spec: &mut Spec) -> anyhow::Result<Self> {
+        let image = images::ensure_plain(store, name)?;
+        let id = id.as_str().to_owned();
+        spec.root = launch::root_of_image(store, &image, &id, std::mem::take(&mut spec.root))?;
+        Ok(Self { store, id })
+    }
+}
+
+impl Drop for Files<'_> {
+    fn drop(&mut self) {
+        // The program's exit status matters more.
+        if let Err(error) = self.store.remove_snapshot(&self.id) {
+            log::warn!("cannot remove the container's files: {error}");
+        }
+    }
+}
