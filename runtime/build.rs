@@ -43,7 +43,7 @@ fn program(native: Architecture) -> Result<Vec<seccompiler::sock_filter>, String
     let rules: Vec<compile::Rule<'_>> = rows()
         .zip(&tests)
         .flat_map(|(row, tests)| {
-            let answer = row.errno.map_or(compile::ALLOW, |errno| refusal(errno));
+            let answer = row.errno.map_or(compile::ALLOW, refusal);
             row.names.iter().map(move |name| compile::Rule { name, answer, tests })
         })
         .collect();

@@ -65,7 +65,7 @@ impl Class {
             }
             Ok(()) => self.write_schemata()?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.compare_schemata()?
+                self.compare_schemata()?;
             }
             Err(error) => return Err(error).or_fail(|| self.what("make")),
         }

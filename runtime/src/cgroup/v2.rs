@@ -93,7 +93,7 @@ fn memory(directory: &Path, memory: &Memory) -> Result<()> {
     }
     if let Some(swap) = swap(memory)? {
         // A kernel without swap accounting has no file, and nothing that could exceed zero.
-        if swap == 0 || swap < 0 {
+        if swap <= 0 {
             set_if_present(directory, "memory.swap.max", &number_or_max(swap))?;
         } else {
             set(directory, "memory.swap.max", Some(number_or_max(swap)))?;
