@@ -1,7 +1,7 @@
 //! Another process in a running container: the outside half.
 
 use configs::{NamespaceKind, Process, Spec};
-use rustix::fs::Mode;
+use rustix::{fs::Mode, process::Pid};
 
 use crate::{
     Container, Error, ExecOptions, Result, Running, Status, Stdio,
@@ -80,15 +80,17 @@ fn prepare(
     // Opened by number, so make sure that the number still meant the container (D-36).
     container.open_init()?.ok_or_else(gone)?;
     if let Some(cgroup) = container.cgroup() {
-        prepared.door = Some(enter(cgroup, options)?);
+        let init = identity.as_ref().and_then(|identity| Pid::from_raw(identity.pid));
+        prepared.door = Some(enter(&cgroup, init, options)?);
     }
     Ok(prepared)
 }
 
-fn enter(cgroup: Cgroup, options: &ExecOptions) -> Result<Door> {
-    match &options.cgroup {
-        Some(below) => cgroup.door_below(below),
-        None => cgroup.door(),
+fn enter(cgroup: &Cgroup, init: Option<Pid>, options: &ExecOptions) -> Result<Door> {
+    match (&options.cgroup, init) {
+        (Some(below), _) => cgroup.door_below(below),
+        (None, Some(init)) => cgroup.door_beside(init),
+        (None, None) => cgroup.door(),
     }
 }
 

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::process::Pid;
+
 use crate::{Result, error::OrFail};
 
 /// Where everybody mounts them (systemd, openrc, docker's cgroupfs-mount).
@@ -96,12 +98,18 @@ fn controllers(options: &str) -> String {
     names.join(",")
 }
 
-/// The caller's own cgroup in each hierarchy: `/proc/self/cgroup`, cgroups(7).
+/// A process' cgroup, by default the caller's, in each hierarchy: `/proc/self/cgroup`, cgroups(7).
 pub(super) struct Own(String);
 
 impl Own {
     pub(super) fn read() -> Result<Self> {
         fs::read_to_string("/proc/self/cgroup").or_fail(|| "read /proc/self/cgroup").map(Self)
+    }
+
+    /// Another process', as seen from ours.
+    pub(super) fn of(pid: Pid) -> Result<Self> {
+        let path = format!("/proc/{}/cgroup", pid.as_raw_nonzero());
+        fs::read_to_string(&path).or_fail(|| format!("read {path}")).map(Self)
     }
 
     /// By the name [`Layout`] has for the hierarchy; the empty name is version 2.

@@ -113,6 +113,26 @@ impl Cgroup {
         Ok(Door { tasks, directory })
     }
 
+    /// The way to where a process of the container is. On version 2 a cgroup whose children have
+    /// controllers takes no processes itself (cgroups(7)), and an init system in a container moves
+    /// everything into children.
+    pub fn door_beside(&self, pid: Pid) -> Result<Door> {
+        let (true, Some(unified)) = (self.place.is_unified(), &self.place.unified) else {
+            return self.door();
+        };
+        let Ok(own) = layout::Own::of(pid) else { return self.door() };
+        let path = own.path("").and_then(|path| path.strip_prefix("/").ok());
+        let mut place = self.place.clone();
+        // Anywhere else it has been moved to by somebody, and the container's own is right.
+        if let (Some(path), Some(there)) =
+            (path.map(|it| unified.mount.join(it)), &mut place.unified)
+            && path.starts_with(&unified.path)
+        {
+            there.path = path;
+        }
+        Self::open(place).door()
+    }
+
     /// The same for a cgroup below it, as `exec --cgroup` names it; it must exist.
     pub fn door_below(&self, name: &Path) -> Result<Door> {
         let plain = |part| matches!(part, Component::Normal(_) | Component::RootDir);

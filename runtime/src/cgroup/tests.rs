@@ -307,3 +307,22 @@ fn the_oom_killer_is_heard_and_so_is_the_end() {
     this.cgroup.remove().unwrap();
     assert_eq!(watch.next(Duration::from_secs(10)).unwrap(), OomEvent::Ended);
 }
+
+#[test]
+fn another_process_goes_where_the_first_has_gone() {
+    let Some(this) = inhabited("beside") else { return };
+    let door = this.cgroup.door_beside(pid(&this.child)).unwrap();
+    assert_eq!(door.tasks.len(), this.cgroup.place.legacy.len());
+    if !this.cgroup.place.is_unified() {
+        return;
+    }
+    let below = this.cgroup.place.unified_directory().unwrap().join("init.scope");
+    std::fs::create_dir(&below).unwrap();
+    let processes: Vec<_> = this.cgroup.processes().unwrap();
+    for pid in processes {
+        file::write(&below, "cgroup.procs", pid.as_raw_nonzero().to_string()).unwrap();
+    }
+    let door = this.cgroup.door_beside(pid(&this.child)).unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&door.directory().unwrap());
+    assert_eq!(std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap(), below);
+}
