@@ -15,6 +15,7 @@ use crate::{
     document::Configuration,
     error::{During, Error, Result},
     image::StoredImage,
+    inspect,
     layer::{self, record::Record},
     recipe, remove,
     store::{Store, is_there},
@@ -215,7 +216,13 @@ impl Store {
 
     fn check_layer(&self, diff_id: &Digest, progress: &dyn Fn(u64)) -> Result<(), String> {
         let tar = self.layer_tar(diff_id).map_err(|error| problem(&error))?;
-        compare(tar, diff_id, progress)
+        let path = self.layer_path(diff_id).map_err(|error| problem(&error))?;
+        let told = Told { inner: tar, progress };
+        let (found, difference) = inspect::compare(told, &path.join("files"))?;
+        if found != diff_id.digest() {
+            return Err(format!("its content has the digest sha256:{found}"));
+        }
+        difference.map_or(Ok(()), Err)
     }
 
     fn check_blob(&self, digest: &Digest, progress: &dyn Fn(u64)) -> Result<(), String> {
@@ -285,6 +292,20 @@ fn compare(mut input: impl Read, expected: &Digest, progress: &dyn Fn(u64)) -> R
         Ok(())
     } else {
         Err(format!("its content has the digest sha256:{found}"))
+    }
+}
+
+/// Tells how many bytes pass.
+struct Told<'t, R> {
+    inner: R,
+    progress: &'t dyn Fn(u64),
+}
+
+impl<R: Read> Read for Told<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        (self.progress)(u64::try_from(count).unwrap_or(0));
+        Ok(count)
     }
 }
 

@@ -7,7 +7,6 @@ use std::{
 };
 
 use oci_spec::image::{Descriptor, Digest, ImageConfiguration};
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -356,14 +355,6 @@ impl Store {
             fs::rename(&temporary, &path)
         };
         write().during("write", path.display())
-    }
-
-    /// Brings everything written so far to the disk, in one go.
-    fn sync(&self) -> Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(self.root(), flags, rustix::fs::Mode::empty())
-            .and_then(|root| rustix::fs::syncfs(&root))
-            .during("sync", self.root().display())
     }
 
     fn name_image(

@@ -16,6 +16,7 @@ mod error;
 mod extract;
 pub mod git;
 mod image;
+mod inspect;
 mod layer;
 mod lock;
 mod name;

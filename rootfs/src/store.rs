@@ -28,9 +28,10 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    thread::{self, JoinHandle},
 };
 
 use oci_spec::image::{Digest, DigestAlgorithm};
@@ -63,6 +64,7 @@ pub struct Store {
     settings: Settings,
     made: OnceLock<()>,
     pub(crate) held: crate::lock::Held,
+    syncing: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Store {
@@ -76,7 +78,13 @@ impl Store {
     /// The same with other limits.
     pub fn with_settings(root: &Path, settings: Settings) -> Result<Self> {
         let root = std::path::absolute(root).during("find", root.display())?;
-        Ok(Self { root, settings, made: OnceLock::new(), held: crate::lock::Held::default() })
+        Ok(Self {
+            root,
+            settings,
+            made: OnceLock::new(),
+            held: crate::lock::Held::default(),
+            syncing: Mutex::new(None),
+        })
     }
 
     /// Where the store is.
@@ -91,6 +99,30 @@ impl Store {
 
     pub(crate) fn path(&self, directory: &str, name: &str) -> PathBuf {
         self.root.join(directory).join(name)
+    }
+
+    /// Lets the disk work while the next layer is unpacked, so that the sync that counts finds less to do.
+    /// Its result does not matter: what could not be written is reported again by that one.
+    pub(crate) fn begin_sync(&self) {
+        let mut syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        if syncing.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
+        let Ok(root) = File::open(&self.root) else { return };
+        let sync = move || drop(rustix::fs::syncfs(&root));
+        *syncing = thread::Builder::new().name("sync".into()).spawn(sync).ok();
+    }
+
+    /// Brings everything written so far to the disk, in one go. No thread is left afterwards.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let root = File::open(&self.root).during("open", self.root.display())?;
+        rustix::fs::syncfs(&root).during("sync", self.root.display())?;
+        let thread = self.syncing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Its panic would be a fault of ours, and there is nothing in it that can.
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+        Ok(())
     }
 
     /// A name in `tmp` that nobody else uses.

@@ -524,6 +524,52 @@ fn a_bomb_of_zeros_costs_no_disk() {
 }
 
 #[test]
+fn archives_damaged_at_random_are_refused_or_contained() {
+    let mut state = 12_345_u32;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below
+    };
+    let place = Place::new();
+    let canary = Canary::new(&place);
+    let map: [(&str, &[u8]); 2] = [("GNU.sparse.map", b"3,2,600,3"), ("GNU.sparse.size", b"5000")];
+    let good = Tar::new()
+        .directory("d")
+        .file("d/f", "content")
+        .symlink("d/up", canary.path())
+        .file("d/up/file", "x")
+        .pax(&[("path", b"long/name"), ("mtime", b"1.5"), ("SCHILY.xattr.user.a", b"b")])
+        .file("x", "y")
+        .pax(&map)
+        .file("sparse", "abcde")
+        .hard_link("h", "d/f")
+        .file(".wh.gone", "")
+        .character_device("c", 1, 3)
+        .end();
+    let store = place.store();
+    for _ in 0..400 {
+        let mut bad = good.clone();
+        for _ in 0..=random(3) {
+            let at = random(bad.len());
+            bad[at] = [0, b'/', b'.', b'7', 0xff, b'\n', bad[at] ^ 1, bad[at] ^ 0x80][random(8)];
+        }
+        // Right checksums, so that the damage is looked at.
+        for block in bad.chunks_exact_mut(512).filter(|block| block[257..262] == *b"ustar") {
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+            block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        }
+        if add_blob(&store, &bad, &bad).is_ok() {
+            let mut again = Vec::new();
+            std::io::Read::read_to_end(&mut store.layer_tar(&digest(&bad)).unwrap(), &mut again)
+                .unwrap();
+            assert!(again == bad, "an accepted archive is kept exactly");
+        }
+    }
+    canary.is_untouched();
+}
+
+#[test]
 fn deep_and_odd_names_work() {
     let deep = "d/".repeat(1900);
     let odd: [&[u8]; 6] =

@@ -489,5 +489,10 @@ fn damage_is_found_named_and_repaired() {
     assert_eq!(removed.names, ["bad"]);
     assert_eq!(store.check(&|_| ()).unwrap().damage, []);
     assert!(store.image("good").is_ok());
-    add_image(&store, "bad", &[bad]).unwrap();
+    add_image(&store, "bad", &[bad.clone()]).unwrap();
+    fs::set_permissions(files_of(&place, &bad).join("bad"), fs::Permissions::from_mode(0o666))
+        .unwrap();
+    let health = store.check(&|_| ()).unwrap();
+    assert_eq!(health.damage.len(), 1);
+    assert_eq!(health.damage[0].problem, "bad: its mode is not that of the layer");
 }

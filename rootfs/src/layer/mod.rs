@@ -174,6 +174,7 @@ impl NewLayer<'_> {
                 .or_else(existing)
                 .during("create", form.display())?;
         }
+        self.store.begin_sync();
         if let Some(lock) = self.lock.take() {
             let path = self.store.path("locks", self.diff_id.digest());
             lock.share().during("lock", path.display())?;

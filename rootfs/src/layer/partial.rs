@@ -102,6 +102,7 @@ impl Partial {
         let mut received = Received::default();
         let mut hasher = Sha256::new();
         let mut output = Some(output);
+        let mut flushed = self.have;
         self.file.seek(SeekFrom::Start(0))?;
         let mut old = (&self.file).take(self.have);
         // One byte more than promised is enough to see that there are too many.
@@ -116,6 +117,9 @@ impl Partial {
                     }
                     (&self.file).write_all(piece).map_err(|error| io::Error::other(Unkept(error)))
                 };
+                if is_fresh {
+                    flushed = self.write_back(received.size, flushed);
+                }
                 let source: &mut dyn Read = if is_fresh { &mut fresh } else { &mut old };
                 match fill(&mut output, source, each) {
                     Ok(0) => break,
@@ -146,6 +150,19 @@ impl Partial {
             let _ = output.finish(); // whoever gave up says why
         }
         Ok(received)
+    }
+
+    /// Lets the disk begin with what has arrived: a blob is not read again soon, and what is written early
+    /// need not be waited for at the end. Only advice, so failure is no failure.
+    fn write_back(&self, size: u64, flushed: u64) -> u64 {
+        const STEP: u64 = 8 << 20;
+        let fresh = size.saturating_sub(flushed);
+        if fresh < STEP {
+            return flushed;
+        }
+        let advice = rustix::fs::Advice::DontNeed;
+        let _ = rustix::fs::fadvise(&self.file, flushed, std::num::NonZeroU64::new(fresh), advice);
+        size
     }
 
     /// What is wrong with the bytes: kind, found, promised.
