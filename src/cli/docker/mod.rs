@@ -10,6 +10,7 @@ mod exec;
 mod images;
 mod info;
 mod inspect;
+mod layers;
 mod login;
 mod man;
 mod missing;
@@ -86,6 +87,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
         Command::new::<tag::Rmi>("rmi", "Remove images").or(&["image rm", "image remove"]),
         Command::new::<tag::Tag>("tag", "Give an image another name").or(&["image tag"]),
         Command::new::<tag::Untag>("untag", "Take names of images away").or(&["image untag"]),
+        Command::new::<layers::Layers>("layers", "Show where an image's bytes are"),
         Command::new::<tag::History>("history", "Show how an image was made")
             .or(&["image history"]),
         Command::new::<tag::Prune>(
