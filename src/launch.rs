@@ -67,19 +67,18 @@ pub(crate) fn run(
         log::warn!("{warning}");
     }
     let etc = launch.request.etc_files()?;
-    let cidfile = launch.cidfile.as_deref().map(new_cidfile).transpose()?;
-
     let mut spec = lowered.value.spec;
     if let Base::Sandbox(path) | Base::Directory { path, .. } = &launch.base {
         // A container that could write git's file would choose what git on the host obeys.
         let ours = rootfs::git::ours_in(path).iter();
         spec.masked_paths.extend(ours.map(|name| Path::new("/").join(name)));
     }
+    spec.root.read_only |= matches!(launch.base, Base::Directory { read_only: true, .. });
     let record = Record {
         name: launch.name.clone().unwrap_or(generated),
         created: record::now(),
         origin: origin(&launch.base),
-        command: spec.process.as_ref().map(|process| process.args.clone()).unwrap_or_default(),
+        command: command(&spec),
         terminal: launch.request.overrides.terminal,
         interactive: launch.request.interactive,
         init: launch.request.overrides.init,
@@ -89,20 +88,70 @@ pub(crate) fn run(
         config: config(image.as_ref(), &spec, &lowered.value.labels),
         id,
     };
-    let container = Container::create(home, record, launch.name.as_deref())?;
-    let mut made = Made { home, store, container: Some(container), keep: false };
-    let Some(container) = &mut made.container else { unreachable!("made just above") };
-    spec.root = root(store, &launch, &container.record.id, spec.root)?;
-    show_etc_files(container.directory(), &etc, &mut spec)?;
-    if let Some(mut file) = cidfile {
-        file.write_all(container.record.id.as_bytes()).context("cannot write the --cidfile")?;
+    let cidfile = launch.cidfile.as_deref().map(new_cidfile).transpose()?;
+    let prepared = Prepared { base: launch.base, spec, record, etc, name: launch.name, cidfile };
+    prepared.run(home, store)
+}
+
+/// Runs a container that a configuration file describes: nsinit's way. It is removed at its end.
+pub(crate) fn run_configured(
+    home: &Home,
+    store: &Store,
+    base: Option<Base>,
+    name: Option<String>,
+    spec: Spec,
+) -> anyhow::Result<ExitStatus> {
+    let (id, generated) = record::new_id()?;
+    let root = spec.root.clone();
+    let base = base.unwrap_or(Base::Directory { path: root.path, read_only: root.read_only });
+    let record = Record {
+        name: name.clone().unwrap_or(generated),
+        created: record::now(),
+        origin: origin(&base),
+        command: command(&spec),
+        terminal: spec.process.as_ref().is_some_and(|process| process.terminal),
+        interactive: true,
+        remove: true,
+        config: config(None, &spec, &BTreeMap::new()),
+        id,
+        ..Record::default()
+    };
+    Prepared { base, spec, record, etc: Vec::new(), name, cidfile: None }.run(home, store)
+}
+
+fn command(spec: &Spec) -> Vec<String> {
+    spec.process.as_ref().map(|process| process.args.clone()).unwrap_or_default()
+}
+
+/// A container of which nothing has been made yet, and everything that could be checked was.
+struct Prepared {
+    base: Base,
+    spec: Spec,
+    record: Record,
+    etc: Vec<EtcFile>,
+    name: Option<String>,
+    cidfile: Option<File>,
+}
+
+impl Prepared {
+    fn run(self, home: &Home, store: &Store) -> anyhow::Result<ExitStatus> {
+        let Self { base, mut spec, record, etc, name, cidfile } = self;
+        let remove = record.remove;
+        let container = Container::create(home, record, name.as_deref())?;
+        let mut made = Made { home, store, container: Some(container), keep: false };
+        let Some(container) = &mut made.container else { unreachable!("made just above") };
+        spec.root = root(store, &base, &container.record, spec.root)?;
+        show_etc_files(container.directory(), &etc, &mut spec)?;
+        if let Some(mut file) = cidfile {
+            file.write_all(container.record.id.as_bytes()).context("cannot write the --cidfile")?;
+        }
+        if !remove {
+            save_spec(container.directory(), &spec)?;
+        }
+        let status = start(home, container, &spec)?;
+        made.keep = !remove;
+        Ok(status)
     }
-    if !launch.remove {
-        save_spec(container.directory(), &spec)?;
-    }
-    let status = start(home, container, &spec)?;
-    made.keep = !launch.remove;
-    Ok(status)
 }
 
 /// Starts a recorded container and stays with it until its end.
@@ -244,18 +293,12 @@ fn config(
     config
 }
 
-fn root(store: &Store, launch: &Launch, id: &str, asked: Root) -> anyhow::Result<Root> {
-    let options = SnapshotOptions { ephemeral: launch.remove, ..SnapshotOptions::default() };
-    let snapshot = match &launch.base {
-        Base::Image { image, .. } => store.snapshot(image, id, options)?,
-        Base::Sandbox(directory) => store.snapshot_of_directory(directory, id, options)?,
-        Base::Directory { path, read_only } => {
-            return Ok(Root {
-                path: path.clone(),
-                read_only: *read_only || asked.read_only,
-                ..asked
-            });
-        }
+fn root(store: &Store, base: &Base, record: &Record, asked: Root) -> anyhow::Result<Root> {
+    let options = SnapshotOptions { ephemeral: record.remove, ..SnapshotOptions::default() };
+    let snapshot = match base {
+        Base::Image { image, .. } => store.snapshot(image, &record.id, options)?,
+        Base::Sandbox(directory) => store.snapshot_of_directory(directory, &record.id, options)?,
+        Base::Directory { path, .. } => return Ok(Root { path: path.clone(), ..asked }),
     };
     Ok(with_snapshot(snapshot, asked))
 }

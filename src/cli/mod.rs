@@ -118,6 +118,11 @@ fn run<V: Verb>(matches: &ArgMatches, globals: &Globals) -> anyhow::Result<ExitC
 /// Runs the command line.
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     let (personality, arguments) = choose(arguments);
+    run_as(personality, arguments)
+}
+
+/// Runs a command line as one personality, whose exit code a failure gets.
+fn run_as(personality: &'static Personality, arguments: Vec<OsString>) -> ExitCode {
     match dispatch(personality, arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -177,7 +182,7 @@ fn dispatch(
     }
     let rest: Vec<OsString> = rest.get_many("").unwrap_or_default().cloned().collect();
     if let Some(other) = (personality.hand_over)(first, &rest) {
-        return dispatch(other, arguments);
+        return Ok(run_as(other, arguments));
     }
     if first == "help" {
         let words = rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();

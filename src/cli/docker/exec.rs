@@ -1,26 +1,32 @@
 //! `exec`: another process in a running container.
 
-use std::ffi::OsString;
-use std::{fs::File, io, os::fd::AsFd, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, fs::File, io, os::fd::AsFd, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args;
-use configs::Process;
+use configs::{Process, nsinit::ProcessFlags};
 use runtime::{Containers, ExecOptions, Stdio, foreground};
 
-use super::signals::{load, require_running};
+use super::{
+    configured::{ConfiguredArgs, FILE},
+    signals::{load, require_running},
+};
 use crate::{
     cli::{Globals, Personality, Verb, nsinit, oci},
     record,
+    report::advise,
     request::Request,
 };
 
-/// Run a command in a running container
+/// Run a command in a running container, or in one that a configuration describes
 ///
-/// With --image, --config or --rootfs, or in a directory that holds a container.json, it is nsinit's exec:
-/// a container is made from that configuration. With --process it is the OCI runtimes' exec.
+/// With --image, --config, --rootfs or --id, or in a directory that holds a container.json, it is nsinit's
+/// exec: a container is made from that configuration, or the running one with the same --id is entered.
+/// With --process it is the OCI runtimes' exec. Otherwise the first word names a container.
 #[derive(Args, Debug)]
-#[command(override_usage = "crun-cargo exec [OPTIONS] CONTAINER COMMAND [ARG]...")]
+#[command(
+    override_usage = "crun-cargo exec [OPTIONS] CONTAINER COMMAND [ARG]...\n       crun-cargo exec [OPTIONS] --image IMAGE COMMAND [ARG]..."
+)]
 pub(super) struct Exec {
     /// Keep standard input open
     #[arg(short, long)]
@@ -39,8 +45,8 @@ pub(super) struct Exec {
     env_file: Vec<PathBuf>,
 
     /// Working directory inside the container
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<PathBuf>,
+    #[arg(short, long, visible_alias = "cwd", value_name = "DIR")]
+    workdir: Option<String>,
 
     /// User to run as
     #[arg(short, long, value_name = "USER[:GROUP]")]
@@ -50,15 +56,15 @@ pub(super) struct Exec {
     #[arg(long)]
     privileged: bool,
 
+    #[command(flatten)]
+    configured: ConfiguredArgs,
+
     #[arg(short, long, hide = true)]
     detach: bool,
 
-    /// Container, by name or id
-    container: String,
-
-    /// Command and arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// Container, command and arguments
+    #[arg(required = true, trailing_var_arg = true, hide = true)]
+    words: Vec<String>,
 }
 
 /// The personality an `exec` belongs to: `--process` is only the OCI runtimes', and one that makes its
@@ -78,36 +84,84 @@ pub(super) fn door(words: &[OsString]) -> Option<&'static Personality> {
 impl Verb for Exec {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         if self.detach {
-            return Err(crate::report::advise(
+            return Err(advise(
                 "-d: processes in the background do not exist yet",
                 "leave -d out, or put `&` behind the command",
             ));
         }
-        let container = record::find(&globals.home, &self.container)?;
-        let containers = Containers::open(&globals.home.runroot)?;
-        let running = load(&containers, &container)?;
-        let running = require_running(&container, running.as_ref(), "execute something in")?;
-        let first = running.spec()?.process.unwrap_or_default();
-        let stdio = self.stdio()?;
-        let process = self.process(first)?;
-        let options = ExecOptions { stdio, ..ExecOptions::default() };
-        Ok(ExitCode::from(foreground::exec(running, &process, options)?.code()))
+        if self.configured.is_asked_for() {
+            return self.in_configured(globals);
+        }
+        self.in_named(globals)
     }
 }
 
 impl Exec {
+    /// In a container that was started before.
+    fn in_named(mut self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        let name = self.words.remove(0);
+        let container = record::find(&globals.home, &name).map_err(|error| {
+            match record::is_missing(&error) {
+                true => advise(
+                    format!("there is no container {name:?}, and no ./{FILE} to make one from"),
+                    "`crun-cargo ps` lists running containers; --image IMAGE makes one for the command",
+                ),
+                false => error,
+            }
+        })?;
+        let containers = Containers::open(&globals.home.runroot)?;
+        let running = load(&containers, &container)?;
+        let running = require_running(&container, running.as_ref(), "execute something in")?;
+        self.enter(running)
+    }
+
+    fn enter(self, running: &runtime::Container) -> anyhow::Result<ExitCode> {
+        let first = running.spec()?.process.unwrap_or_default();
+        let stdio = self.stdio()?;
+        let process = self.process(&first)?;
+        let options = ExecOptions { stdio, ..ExecOptions::default() };
+        Ok(ExitCode::from(foreground::exec(running, &process, options)?.code()))
+    }
+
+    /// In a container made from a configuration, or in the running one with the same id.
+    fn in_configured(self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        let containers = Containers::open(&globals.home.runroot)?;
+        if let Some(id) = &self.configured.id
+            && let Ok(container) = record::find(&globals.home, id.as_str())
+            && let Some(running) = load(&containers, &container)?
+        {
+            return self.enter(&running);
+        }
+        if self.privileged {
+            return Err(advise(
+                "--privileged: a configuration says itself what its container may do",
+                "leave --privileged out, or use `crun-cargo run --privileged`",
+            ));
+        }
+        let mut request = Request { env: self.env, env_files: self.env_file, ..Request::default() };
+        request.read_environment()?;
+        let process = ProcessFlags {
+            args: self.words,
+            user: self.user,
+            cwd: self.workdir,
+            env: request.overrides.env,
+            tty: self.tty,
+        };
+        self.configured.run(globals, process)
+    }
+
     /// The container's own process with what was asked for: identity, powers and filters are those it
     /// was started with (D-29).
-    fn process(self, first: Process) -> anyhow::Result<Process> {
+    fn process(self, first: &Process) -> anyhow::Result<Process> {
         let mut request = Request { env: self.env, env_files: self.env_file, ..Request::default() };
         request.read_environment()?;
         let overrides = &mut request.overrides;
-        overrides.args = self.command;
-        overrides.workdir = self.workdir;
+        overrides.args = self.words;
+        overrides.workdir = self.workdir.map(PathBuf::from);
         overrides.user = self.user;
         overrides.terminal = self.tty;
         overrides.privileged = self.privileged;
-        Ok(configs::image::lower_exec(&first, overrides)?)
+        Ok(configs::image::lower_exec(first, overrides)?)
     }
 
     fn stdio(&self) -> anyhow::Result<Stdio> {

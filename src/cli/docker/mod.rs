@@ -4,6 +4,7 @@ mod access;
 mod check;
 mod commit;
 mod completion;
+mod configured;
 mod container;
 mod diff;
 mod exec;

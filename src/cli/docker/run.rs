@@ -82,7 +82,7 @@ pub(super) struct Run {
 
 /// `DIR[:ro|:rw|:O]`
 #[derive(Clone, Debug, PartialEq)]
-struct RootfsFlag {
+pub(super) struct RootfsFlag {
     directory: PathBuf,
     mode: Mode,
 }
@@ -92,6 +92,17 @@ enum Mode {
     ReadOnly,
     ReadWrite,
     Sandbox,
+}
+
+impl RootfsFlag {
+    /// What a container's root is made of.
+    pub(super) fn base(&self) -> Base {
+        let path = self.directory.clone();
+        match self.mode {
+            Mode::Sandbox => Base::Sandbox(path),
+            mode => Base::Directory { path, read_only: mode == Mode::ReadOnly },
+        }
+    }
 }
 
 impl FromStr for RootfsFlag {
@@ -117,13 +128,7 @@ impl Verb for Run {
         // Before anything is pulled: a bad flag must not cost a download.
         let request = self.container.clone().request(command)?;
         let base = match &self.rootfs {
-            Some(rootfs) => match rootfs.mode {
-                Mode::Sandbox => Base::Sandbox(rootfs.directory.clone()),
-                mode => Base::Directory {
-                    path: rootfs.directory.clone(),
-                    read_only: mode == Mode::ReadOnly,
-                },
-            },
+            Some(rootfs) => rootfs.base(),
             None => match words.pop() {
                 Some(name) => self.image(&store, name)?,
                 None => {
