@@ -64,7 +64,12 @@ impl Verb for Layers {
     }
 }
 
-fn print(number: u32, layer: &LayerContents, created_by: &str, longest: u64) -> std::io::Result<()> {
+fn print(
+    number: u32,
+    layer: &LayerContents,
+    created_by: &str,
+    longest: u64,
+) -> std::io::Result<()> {
     output::line(format_args!(
         "\n{number:>3} {:<30} {:>7}  {}",
         bar(layer.size, longest),
@@ -113,7 +118,8 @@ fn makers(image: &StoredImage) -> anyhow::Result<Vec<String>> {
 
 fn document(layer: &LayerContents, created_by: &str) -> serde_json::Value {
     let files = |list: &[FileSize]| {
-        let row = |file: &FileSize| json!({ "path": file.path.to_string_lossy(), "size": file.size });
+        let row =
+            |file: &FileSize| json!({ "path": file.path.to_string_lossy(), "size": file.size });
         list.iter().map(row).collect::<Vec<_>>()
     };
     json!({
