@@ -44,6 +44,8 @@ pub(crate) struct Access {
     pub(crate) tls_verify: bool,
     pub(crate) creds: Option<String>,
     pub(crate) authfile: Option<PathBuf>,
+    /// How to speak to registries.
+    pub(crate) protocol: registry::Protocol,
 }
 
 impl Access {
@@ -55,7 +57,7 @@ impl Access {
     /// The same, with what it was made from: where logins are kept.
     pub(crate) fn options_and_client(&self) -> anyhow::Result<(registry::Options, Client)> {
         let mut options = registry::Options::from_environment(&|name| std::env::var_os(name));
-        options.tls_verify = self.tls_verify;
+        (options.tls_verify, options.protocol) = (self.tls_verify, self.protocol);
         if let Some(file) = &self.authfile {
             options.credentials.files = vec![file.clone()];
         }
@@ -68,7 +70,12 @@ impl Access {
 
 impl Default for Access {
     fn default() -> Self {
-        Self { tls_verify: true, creds: None, authfile: None }
+        Self {
+            tls_verify: true,
+            creds: None,
+            authfile: None,
+            protocol: registry::Protocol::default(),
+        }
     }
 }
 

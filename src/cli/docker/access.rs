@@ -23,12 +23,21 @@ pub(super) struct AccessArgs {
     /// Look for logins in this file only [env: REGISTRY_AUTH_FILE]
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
+
+    /// How to speak to the registry: v2, v1 (of 2013), or auto, which finds out
+    #[arg(long, value_name = "PROTOCOL", default_value = "auto", hide_default_value = true)]
+    protocol: registry::Protocol,
 }
 
 impl AccessArgs {
     /// As the glue takes it.
     pub(super) fn access(self) -> Access {
-        Access { tls_verify: self.tls_verify, creds: self.creds, authfile: self.authfile }
+        Access {
+            tls_verify: self.tls_verify,
+            creds: self.creds,
+            authfile: self.authfile,
+            protocol: self.protocol,
+        }
     }
 }
 

@@ -113,7 +113,7 @@ impl Verb for Pull {
         let shown = shown(&source);
         output::line(format_args!("Pulling image {shown} ..."))?;
         let store = Store::open(&globals.home.root)?;
-        let access = Access { tls_verify: true, creds: rootfs.creds(), authfile: None };
+        let access = Access { creds: rootfs.creds(), ..Access::default() };
         let typed = source.to_string();
         let wanted = Wanted { source, platform: None, policy: Policy::Always, access: &access };
         // Standard output has krgo's lines; whoever watches a terminal sees more beside them.

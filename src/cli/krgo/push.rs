@@ -63,7 +63,7 @@ impl Verb for Push {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let store = Store::open(&globals.home.root)?;
         let image = image_of_rootfs(&store, self.layered.rootfs.as_deref(), &self.image)?;
-        let access = Access { tls_verify: true, creds: self.layered.creds(), authfile: None };
+        let access = Access { creds: self.layered.creds(), ..Access::default() };
         output::line(format_args!("Pushing image {} ...", hubless(&self.image)))?;
         let layers = rootfs::git::layer_ids(&image);
         output::line(format_args!("Pushing {} layers:", layers.len()))?;
