@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use configs::{Hook, Hooks, NamespaceKind, Process, Resources, Spec};
+use configs::{Hook, Hooks, Process, Resources, Spec};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, openat},

@@ -72,6 +72,8 @@ const SET_UP: &[Step] = &[
 /// After the gate.
 const START: &[Step] = &[
     step("run the hooks of the start", hooks::start),
+    // The change of user has cleared it, prctl(2).
+    step("set the parent-death signal", limits::set_parent_death_signal),
     step("set no_new_privs", credentials::forbid_new_privileges),
     // Last, so that the filter need not allow any of our own calls.
     step("install the seccomp filter", seccomp::install_unprivileged),

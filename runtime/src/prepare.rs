@@ -122,12 +122,25 @@ fn check_namespaces(spec: &Spec) -> Result<()> {
         return Err(Error::Unsupported("time offsets need a new time namespace".into()));
     }
     for mount in &spec.mounts {
+        if mount.relabel.is_some() && selinux_is_on() {
+            return Err(Error::Unsupported(format!(
+                "relabelling {} for SELinux is not possible yet",
+                mount.destination.display()
+            )));
+        }
         if mount.id_map.is_some() && !matches!(mount.source, MountSource::Bind { .. }) {
             return Err(Error::Unsupported("only bind mounts can map ids".into()));
         }
     }
     Ok(())
 }
+
+/// Without SELinux there are no labels, and nothing to do.
+fn selinux_is_on() -> bool {
+    rustix::fs::statfs("/sys/fs/selinux").is_ok_and(|found| found.f_type == SELINUX_MAGIC)
+}
+
+const SELINUX_MAGIC: rustix::fs::FsWord = 0xf97c_ff8c;
 
 /// A terminal needs somebody to hold its other end, and nobody else does.
 fn check_stdio(process: &Process, stdio: &Stdio) -> Result<()> {

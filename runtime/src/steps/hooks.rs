@@ -1,5 +1,7 @@
 //! Hooks at points of a creation.
 
+use configs::Hook;
+
 use crate::{
     Result, State, Status,
     channel::{FromChild, FromParent, unexpected},
@@ -31,6 +33,14 @@ pub(crate) fn start(child: &mut Child<'_>) -> Result<()> {
         return Ok(());
     }
     hooks::run("startContainer", wanted, &state(child, Status::Created))
+}
+
+/// Programs around one mount (nsinit): the host's tree is still there, and what they mount is seen inside.
+pub(crate) fn around_mount(child: &Child<'_>, wanted: &[Hook]) -> Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    hooks::run("mount", wanted, &state(child, Status::Creating))
 }
 
 fn state(child: &Child<'_>, status: Status) -> State {

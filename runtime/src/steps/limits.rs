@@ -109,6 +109,18 @@ pub(crate) fn set_personality(child: &mut Child<'_>) -> Result<()> {
     }
 }
 
+/// The signal for the death of whoever started the container.
+pub(crate) fn set_parent_death_signal(child: &mut Child<'_>) -> Result<()> {
+    let number = child.spec.parent_death_signal;
+    if number == 0 {
+        return Ok(());
+    }
+    let signal = rustix::process::Signal::from_named_raw(number)
+        .ok_or_else(|| Error::Unsupported(format!("no signal {number}")))?;
+    rustix::process::set_parent_process_death_signal(Some(signal))
+        .or_fail(|| "set the parent-death signal")
+}
+
 /// A session keyring of its own (D-35). A kernel without keyrings has none to leak.
 pub(crate) fn renew_keyring(child: &mut Child<'_>) -> Result<()> {
     if child.spec.keep_keyring {

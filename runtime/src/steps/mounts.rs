@@ -22,16 +22,23 @@ use crate::{
     child::Child,
     error::OrFail,
     spent,
-    steps::{copy_up, root},
+    steps::{copy_up, hooks, root},
 };
 
 /// Mounts everything the Spec lists, in its order.
 pub(crate) fn mount_all(child: &mut Child<'_>) -> Result<()> {
     for (index, mount) in child.spec.mounts.iter().enumerate() {
-        mount_one(child, index, mount).map_err(|source| Error::Step {
-            step: format!("mount {} at {}", describe(&mount.source), mount.destination.display()),
-            source: Box::new(source),
-        })?;
+        hooks::around_mount(child, &mount.before)
+            .and_then(|()| mount_one(child, index, mount))
+            .and_then(|()| hooks::around_mount(child, &mount.after))
+            .map_err(|source| Error::Step {
+                step: format!(
+                    "mount {} at {}",
+                    describe(&mount.source),
+                    mount.destination.display()
+                ),
+                source: Box::new(source),
+            })?;
     }
     Ok(())
 }
