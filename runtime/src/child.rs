@@ -32,6 +32,7 @@ pub(crate) struct Child<'a> {
     pub(crate) program: Option<Program>,
     /// The slave of its terminal.
     pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) in_working_directory: bool,
     /// The parent has said that everything outside is done.
     pub(crate) may_go: bool,
     /// What it ignores only because its parent does.

@@ -152,6 +152,7 @@ impl Request<'_> {
             identity: None,
             program: None,
             terminal: None,
+            in_working_directory: false,
             may_go: false,
             ignored_signals: 0,
             in_user_namespace: self.spec.namespaces.get(NamespaceKind::User).is_some(),

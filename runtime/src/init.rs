@@ -63,9 +63,14 @@ const SET_UP: &[Step] = &[
     step("set security labels", limits::set_labels),
     // Before any path of the image's choice is used: no descriptor of the host may be found there.
     step("close descriptors", program::close_descriptors),
-    // A filter installed without no_new_privs needs CAP_SYS_ADMIN.
-    step("drop privileges", drop_privileges),
+    // With our powers: a directory only root may enter has always been allowed.
     step("enter the working directory", program::enter_directory),
+    // Before the filter, which need not allow it.
+    step("stay behind as init", reaper::stay_behind),
+    // A filter installed without no_new_privs needs CAP_SYS_ADMIN, and so comes first in here.
+    step("drop privileges", drop_privileges),
+    // On a network filesystem it may be the other way round.
+    step("enter the user's working directory", program::enter_directory_as_user),
     step("find the program", program::find),
 ];
 
@@ -82,9 +87,6 @@ const START: &[Step] = &[
 /// Takes a new container's first process from its birth to the program. Returns only on failure.
 pub(crate) fn run(child: &mut Child<'_>) -> Result<Infallible> {
     walk(SET_UP, child)?;
-    if child.prepared.reaper {
-        reaper::stay_behind()?;
-    }
     pass_gate(child)?;
     walk(START, child)?;
     program::execute(child)
@@ -183,8 +185,9 @@ const JOIN: &[Step] = &[
     step("set security labels", limits::set_labels),
     // Before any path of the container's choice is used (CVE-2024-21626).
     step("close descriptors", program::close_descriptors),
-    step("drop privileges", drop_privileges),
     step("enter the working directory", program::enter_directory),
+    step("drop privileges", drop_privileges),
+    step("enter the user's working directory", program::enter_directory_as_user),
     step("find the program", program::find),
     step("wait to be recorded", pass_gate),
     step("set no_new_privs", credentials::forbid_new_privileges),

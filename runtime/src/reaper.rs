@@ -15,17 +15,24 @@ use nix::{
 use rustix::termios::{isatty, tcsetpgrp};
 use sys::{CloneFlags, Cloned};
 
-use crate::{Result, error::OrFail};
+use crate::{Result, child::Child, error::OrFail, steps::credentials};
 
-/// Splits the caller in two: one stays behind as the first process, the other returns and goes on.
-pub(crate) fn stay_behind() -> Result<()> {
+/// Splits the caller in two, if that is wanted: one stays behind as the first process, the other returns
+/// and goes on.
+pub(crate) fn stay_behind(child: &mut Child<'_>) -> Result<()> {
+    if !child.prepared.reaper {
+        return Ok(());
+    }
     rustix::thread::set_name(c"init").or_fail(|| "set our name")?;
     // Before the split, so that nothing that ends early goes unnoticed.
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).or_fail(|| "block signals")?;
     match sys::clone3(CloneFlags::default(), None).or_fail(|| "clone3 the program")? {
         Cloned::Parent { pid, pidfd: _ } => {
-            let code = sys::disown_above(&[]).map_or(1, |()| reap(Pid::from_raw(pid)));
-            sys::exit_now(code)
+            // Whatever goes wrong here ends the program, too: it cannot live without its first process.
+            let ready = credentials::become_user(child)
+                .and_then(|()| credentials::limit_capabilities(child))
+                .and_then(|()| sys::disown_above(&[]).or_fail(|| "close_range"));
+            sys::exit_now(ready.map_or(1, |()| reap(Pid::from_raw(pid))))
         }
         Cloned::Child => lead_job(),
     }

@@ -10,6 +10,7 @@ pub(crate) mod masks;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod network;
+mod places;
 pub(crate) mod program;
 pub(crate) mod root;
 pub(crate) mod seccomp;

@@ -22,7 +22,7 @@ use crate::{
     child::Child,
     error::OrFail,
     spent,
-    steps::{copy_up, hooks, root},
+    steps::{copy_up, hooks, places, root},
 };
 
 /// Mounts everything the Spec lists, in its order.
@@ -127,26 +127,19 @@ pub(crate) fn target_for(root: &Root, mount: &Mount, kind: FileType) -> Result<O
 
 fn make_target(root: &Root, name: &Path, kind: FileType) -> Result<OwnedFd> {
     let what = || format!("make {}", name.display());
-    let mode = Mode::from_raw_mode(0o755);
-    let (parent, last) = match root.parent_of(name) {
-        // Its parents are missing, too.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let parent = name.parent().unwrap_or(Path::new("/"));
-            let made = root.make_directories(parent, mode).or_fail(what)?;
-            (made, name.file_name().unwrap_or_default())
-        }
-        other => other.or_fail(what)?,
-    };
-    if kind == FileType::Directory {
-        mkdirat(&parent, last, mode).or_fail(what)?;
-    } else {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        spent::leave(openat(&parent, last, flags, Mode::from_raw_mode(0o644)).or_fail(what)?);
+    if kind != FileType::Directory {
+        return places::make_file(root, name).or_fail(what);
     }
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = openat(&parent, last, flags, Mode::empty()).or_fail(what)?;
-    spent::leave(parent);
-    Ok(made)
+    // Nearly always only the last directory is missing.
+    if let Ok((parent, last)) = root.parent_of(name)
+        && mkdirat(&parent, last, Mode::from_raw_mode(0o755)).is_ok()
+    {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = openat(&parent, last, flags, Mode::empty()).or_fail(what)?;
+        spent::leave(parent);
+        return Ok(made);
+    }
+    places::make_directories(root, name).or_fail(what)
 }
 
 /// Nothing but these may be mounted below a procfs: a file of it that lies would be believed by

@@ -49,13 +49,11 @@ pub(crate) fn inode(file: impl AsFd) -> io::Result<Inode> {
 
 /// Enters the working directory and makes sure that it lies inside (D-22, CVE-2024-21626).
 pub(crate) fn enter_directory(child: &mut Child<'_>) -> Result<()> {
-    let wanted = &child.process.cwd;
-    if wanted.as_os_str().is_empty() || wanted == Path::new("/") {
-        return rustix::process::chdir("/").or_fail(|| "chdir /");
-    }
+    let wanted = working_directory(child);
     let what = || format!("enter the working directory {}", wanted.display());
-    // As the program's user first; what only root may make or enter, root makes and enters.
     match rustix::process::chdir(wanted) {
+        // The user may be able to.
+        Err(rustix::io::Errno::ACCESS) => return Ok(()),
         Err(rustix::io::Errno::NOENT) => {
             let root = open_root()?;
             drop(root.make_directories(wanted, Mode::from_raw_mode(0o755)).or_fail(what)?);
@@ -63,11 +61,30 @@ pub(crate) fn enter_directory(child: &mut Child<'_>) -> Result<()> {
         }
         other => other.or_fail(what)?,
     }
+    child.in_working_directory = true;
     verify_directory()
 }
 
+/// The same for a directory that only the user may enter.
+pub(crate) fn enter_directory_as_user(child: &mut Child<'_>) -> Result<()> {
+    if child.in_working_directory {
+        return Ok(());
+    }
+    let wanted = working_directory(child);
+    rustix::process::chdir(wanted)
+        .or_fail(|| format!("enter the working directory {}", wanted.display()))?;
+    verify_directory()
+}
+
+fn working_directory<'a>(child: &Child<'a>) -> &'a Path {
+    match child.process.cwd.as_path() {
+        none if none.as_os_str().is_empty() => Path::new("/"),
+        wanted => wanted,
+    }
+}
+
 /// getcwd(2) marks a directory outside our root as unreachable, and glibc's would hide that.
-pub(crate) fn verify_directory() -> Result<()> {
+fn verify_directory() -> Result<()> {
     let inside = rustix::process::getcwd(Vec::new())
         .is_ok_and(|path| path.to_bytes().first() == Some(&b'/'));
     if inside { Ok(()) } else { Err(Error::Unsafe("the working directory is outside".into())) }

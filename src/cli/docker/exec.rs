@@ -99,6 +99,8 @@ impl Verb for Exec {
 impl Exec {
     /// In a container that was started before.
     fn in_named(mut self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        // Before anything else, since it begins anew (CVE-2019-5736).
+        runtime::self_exe::protect()?;
         let name = self.words.remove(0);
         let container = record::find(&globals.home, &name).map_err(|error| {
             match record::is_missing(&error) {

@@ -90,6 +90,8 @@ pub(super) struct Exec {
 
 impl Verb for Exec {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        // Before anything else, since it begins anew (CVE-2019-5736).
+        runtime::self_exe::protect()?;
         let container = load(globals, &self.id)?;
         let process = self.wanted(&container)?;
         let stdio = match (self.detach, self.console_socket) {
