@@ -176,7 +176,7 @@ impl Search<'_> {
                 Err(other) => return Err(other),
             }
         }
-        Err(refused.unwrap_or_else(|| missing(name, "not found in $PATH")))
+        Err(refused.unwrap_or_else(|| missing(name, "executable file not found in $PATH")))
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -233,18 +233,25 @@ impl Search<'_> {
         }
         // As the user in effect with the capabilities left, which is who will execute it.
         sys::may_execute(file.as_fd()).map_err(|errno| match errno {
-            Errno::EACCES => cannot(name, &format!("{what}is not executable")),
+            Errno::EACCES => cannot(name, &format!("{what}is not executable: permission denied")),
             other => Error::call(format!("access {}", path.display()), other),
         })?;
         Ok(file)
     }
 }
 
+/// The words are part of the interface: engines choose between exit statuses 126 and 127 by finding "no
+/// such file or directory", "executable file not found" or "permission denied" in what a runtime says.
 fn open_failure(name: &str, what: &str, error: &io::Error) -> Error {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOENT) if what.is_empty() => missing(name, "no such file"),
-        Some(Errno::ENOENT) => missing(name, &format!("the file is there, but {what}is missing")),
-        Some(Errno::ENOTDIR) => missing(name, &format!("{what}a part of the path is no directory")),
+        Some(Errno::ENOENT) if what.is_empty() => missing(name, "no such file or directory"),
+        Some(Errno::ENOENT) => missing(
+            name,
+            &format!("the file is there, but {what}is missing: no such file or directory"),
+        ),
+        Some(Errno::ENOTDIR) => {
+            missing(name, &format!("{what}a part of the path is not a directory"))
+        }
         Some(Errno::ELOOP) => cannot(
             name,
             &format!("{what}leads through a loop of links, or through a link of procfs"),
