@@ -137,6 +137,11 @@ impl Options {
         }
     }
 
+    /// A new filesystem's mount has no attribute that would have to be cleared first.
+    pub(crate) fn clear_nothing(&mut self) {
+        self.clear = AttrFlags::default();
+    }
+
     fn attribute(&mut self, flags: AttrFlags, wanted: bool, recursive: bool) {
         let (set, clear) = if recursive {
             (&mut self.set_recursive, &mut self.clear_recursive)

@@ -103,7 +103,6 @@ fn tmpfs(asked: &Tmpfs) -> Mount {
     };
     Mount {
         set: options.set,
-        clear: options.clear,
         propagation: options.propagation,
         copy_up: options.copy_up,
         ..Mount::new(asked.destination.clone(), MountSource::Filesystem(filesystem))

@@ -112,6 +112,12 @@ fn without_mounts(spec: &mut Spec) {
     spec.read_only_paths.clear();
 }
 
+/// Whether a document is OCI's; one that is no JSON is nobody's.
+pub fn is_oci(text: &str) -> bool {
+    let document = serde_json::from_str(text);
+    document.is_ok_and(|it| Generation::of(&it, &mut Findings::default()) == Generation::Oci)
+}
+
 /// `ociVersion` wins over everything; the command line still says what runs.
 fn oci(text: &str, invocation: &Invocation) -> Result<Lowered<Spec>, Problems> {
     let driver = cgroup::driver(invocation);

@@ -119,6 +119,7 @@ pub(super) fn flat(row: &mut Fields, root: &Path, findings: &mut Findings) -> Op
             let ignored = matches!(device.as_str(), "proc" | "sysfs");
             let data = if ignored { "" } else { data.as_str() };
             data.split(',').for_each(|word| options.apply(word));
+            options.clear_nothing();
             MountSource::Filesystem(Filesystem {
                 kind: device,
                 source,

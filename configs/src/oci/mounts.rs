@@ -60,6 +60,7 @@ fn mount(
         }
         Kind::Filesystem => {
             let flags = options.superblock | superblock_read_only(&kind, options.set);
+            options.clear_nothing();
             MountSource::Filesystem(Filesystem { kind, source, flags, parameters })
         }
     };

@@ -3,6 +3,7 @@
 mod bundle;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod kill;
@@ -44,6 +45,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
         Command::new::<exec::Exec>("exec", "Run another process in a container"),
         Command::new::<list::List>("list", "List containers"),
         Command::new::<ps::Ps>("ps", "List the processes of a container"),
+        Command::new::<events::Events>("events", "Print what a container uses, again and again"),
         Command::new::<pause::Pause>("pause", "Freeze a container"),
         RESUME,
         UPDATE,
