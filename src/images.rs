@@ -179,7 +179,7 @@ fn pull(store: &Store, wanted: &Wanted<'_>, progress: &Progress) -> anyhow::Resu
         .add_image(
             Some(&name_of(&wanted.source)),
             &image.manifest.bytes,
-            &image.manifest.media_type.to_string(),
+            image.manifest.media_type.as_ref(),
             &image.config.bytes,
             image.index.as_ref().map(|index| index.bytes.as_slice()),
         )

@@ -29,8 +29,6 @@ pub(crate) struct Globals {
     pub(crate) log: logger::Settings,
     /// The personality in use, for the commands that describe it.
     pub(crate) personality: &'static Personality,
-    /// The global arguments as typed, for those only one personality has.
-    pub(crate) typed: ArgMatches,
 }
 
 /// Who makes a container's cgroup.

@@ -209,7 +209,7 @@ fn printf(format: &str, values: &[Value]) -> String {
         match letters.next() {
             Some('%') => text.push('%'),
             Some('q') => {
-                text.push_str(&format!("{:?}", values.next().map(show).unwrap_or_default()))
+                text.push_str(&format!("{:?}", values.next().map(show).unwrap_or_default()));
             }
             _ => text.push_str(&values.next().map(show).unwrap_or_default()),
         }

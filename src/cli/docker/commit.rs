@@ -292,3 +292,37 @@ impl Verb for Unpack {
         Ok(ExitCode::SUCCESS)
     }
 }
+
+/// Make an image of what was changed in a directory that `unpack` filled
+#[derive(Args, Debug)]
+pub(super) struct Repack {
+    /// Who made it
+    #[arg(short, long)]
+    author: Option<String>,
+
+    #[command(flatten)]
+    new: NewImageArgs,
+
+    /// Image that was unpacked, by name or id
+    image: String,
+
+    /// The directory
+    directory: PathBuf,
+
+    /// Name of the new image
+    name: Option<Reference>,
+}
+
+impl Verb for Repack {
+    fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        let store = Store::open(&globals.home.root)?;
+        let image = images::find(&store, &self.image)?;
+        let name = self.name.as_ref().map(Reference::to_string);
+        let created_by = format!("repack {}", self.directory.display());
+        let made = self.new.with(self.author, created_by, false, |new| {
+            store.repack(&image, &self.directory, name.as_deref(), new)
+        })?;
+        output::line(&made.id)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

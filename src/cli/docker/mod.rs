@@ -109,6 +109,10 @@ pub(crate) static PERSONALITY: Personality = Personality {
         Command::new::<commit::Import>("import", "Make an image of a tar archive")
             .or(&["image import"]),
         Command::new::<commit::Unpack>("unpack", "Copy all files of an image into a directory"),
+        Command::new::<commit::Repack>(
+            "repack",
+            "Make an image of what was changed in a directory",
+        ),
         Command::new::<serve::Serve>("serve", "Serve the images of this store as a registry"),
         Command::new::<check::Check>("check", "Verify everything in the store against its digests"),
         Command::new::<check::DiskUsage>("system df", "Show how much room the store takes"),
@@ -220,7 +224,7 @@ fn hand_over(first: &str, rest: &[OsString]) -> Option<&'static Personality> {
 
 fn globals(
     personality: &'static Personality,
-    mut typed: Vec<ArgMatches>,
+    typed: Vec<ArgMatches>,
 ) -> anyhow::Result<Globals> {
     let mut arguments = GlobalArgs::default();
     for matches in &typed {
@@ -241,7 +245,6 @@ fn globals(
                 .unwrap_or_default(),
         },
         personality,
-        typed: typed.swap_remove(0),
     })
 }
 

@@ -115,7 +115,11 @@ impl FromStr for RootfsFlag {
             Some((directory, "O")) => (directory, Mode::Sandbox),
             _ => (text, Mode::Sandbox),
         };
-        Ok(Self { directory: std::fs::canonicalize(directory)?, mode })
+        let directory = std::path::absolute(directory)?;
+        if !std::fs::metadata(&directory)?.is_dir() {
+            return Err(std::io::ErrorKind::NotADirectory.into());
+        }
+        Ok(Self { directory, mode })
     }
 }
 

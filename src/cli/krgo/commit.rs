@@ -74,9 +74,9 @@ impl Verb for Commit {
             store.tag(&committed.image, &name.to_string())?;
         }
         if is_krgo {
-            tell(&rootfs, &committed)?
+            tell(&rootfs, &committed)?;
         } else {
-            output::line(&committed.image.id)?
+            output::line(&committed.image.id)?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -44,7 +44,7 @@ fn nothing_at(store: &Store, here: &Path, wanted: &Path) -> anyhow::Error {
         shown.insert_str(0, "./");
     }
     let message = format!("no rootfs at {shown}");
-    for (name, branch) in rootfs_in(store, here) {
+    if let Some((name, branch)) = rootfs_in(store, here).into_iter().next() {
         let branch = branch.get(..12).unwrap_or(&branch);
         return advise(format!("{message}; found ./{name} ({branch}…)"), format!("use -r {name}"));
     }

@@ -37,13 +37,12 @@ pub(crate) static PERSONALITY: Personality = Personality {
 
 fn globals(
     personality: &'static Personality,
-    mut typed: Vec<ArgMatches>,
+    _: Vec<ArgMatches>,
 ) -> anyhow::Result<Globals> {
     Ok(Globals {
         home: Home::choose(None, None)?,
         cgroup_manager: super::CgroupManager::default(),
         log: logger::Settings::default(),
         personality,
-        typed: typed.swap_remove(0),
     })
 }

@@ -154,7 +154,7 @@ impl Exec {
                 Ok(container) => match container.status()? {
                     // What a crash left behind.
                     Status::Stopped => container.delete(true)?,
-                    _ => return Ok(self.enter(&container)?),
+                    _ => return self.enter(&container),
                 },
                 Err(Error::NotFound(_)) => match self.start(globals, &containers, id, file) {
                     Err(error) if is_taken(&error) => continue,

@@ -78,6 +78,5 @@ fn globals(
             format: logger::Format::Text,
         },
         personality,
-        typed,
     })
 }

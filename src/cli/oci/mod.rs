@@ -120,7 +120,6 @@ fn globals(
             format: arguments.log_format,
         },
         personality,
-        typed,
     })
 }
 
