@@ -222,10 +222,7 @@ fn hand_over(first: &str, rest: &[OsString]) -> Option<&'static Personality> {
     (!is_ours && is_oci()).then_some(&oci::PERSONALITY)
 }
 
-fn globals(
-    personality: &'static Personality,
-    typed: Vec<ArgMatches>,
-) -> anyhow::Result<Globals> {
+fn globals(personality: &'static Personality, typed: Vec<ArgMatches>) -> anyhow::Result<Globals> {
     let mut arguments = GlobalArgs::default();
     for matches in &typed {
         arguments = GlobalArgs::from_arg_matches(matches)?.or(arguments);

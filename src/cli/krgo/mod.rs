@@ -35,10 +35,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
     ],
 };
 
-fn globals(
-    personality: &'static Personality,
-    _: Vec<ArgMatches>,
-) -> anyhow::Result<Globals> {
+fn globals(personality: &'static Personality, _: Vec<ArgMatches>) -> anyhow::Result<Globals> {
     Ok(Globals {
         home: Home::choose(None, None)?,
         cgroup_manager: super::CgroupManager::default(),
