@@ -6,6 +6,7 @@ use crate::{
     Client, Error, Platform, Raw, Reference, Result, Source,
     manifest::{self, Document},
     push::{Destination, Progress, Push},
+    v1,
 };
 
 /// How to copy.
@@ -32,6 +33,15 @@ pub fn copy(
     (to_client, to): (&Client, &Source),
     options: &Copy<'_>,
 ) -> Result<oci_spec::image::Digest> {
+    // Without digests there is nothing to copy byte for byte: such an image is made anew first.
+    let platform = options.platform.clone().unwrap_or_default();
+    let from = match from {
+        Source::Registry(_) if from_client.insists_on_v1() => {
+            from_client.resolve(from, &platform)?.source
+        }
+        _ => old_or_itself(from_client, from, &platform)?,
+    };
+    let from = &from;
     let mount_from: Vec<Reference> = match from {
         Source::Registry(reference) => vec![from_client.settled(reference)],
         _ => Vec::new(),
@@ -45,13 +55,44 @@ pub fn copy(
         parallel: options.parallel,
         ..Push::new(&blobs)
     };
-    let mut copying = Copying {
-        client: from_client,
-        from,
-        push: &push,
-        to: Destination::open(to_client, to, &push)?,
+    let to_v1 = |name: &Reference| {
+        let image = from_client.resolve(from, &platform)?;
+        v1::push(to_client, name, &image.manifest, &push)?;
+        Ok(image.manifest.digest)
     };
-    let top = from_client.document(from, None)?;
+    match to {
+        Source::Registry(name) if to_client.insists_on_v1() => to_v1(name),
+        Source::Registry(name) => {
+            match copy_documents((from_client, from), (to_client, to), options, &push) {
+                Err(error) if to_client.should_be_v1(name, &error) => to_v1(name),
+                other => other,
+            }
+        }
+        _ => copy_documents((from_client, from), (to_client, to), options, &push),
+    }
+}
+
+/// The place to copy from: the image itself, or a new one made of an old one.
+fn old_or_itself(client: &Client, from: &Source, platform: &Platform) -> Result<Source> {
+    match (client.document(from, None), from) {
+        (Ok(Document::Schema1(_)), _) => Ok(client.resolve(from, platform)?.source),
+        (Ok(_), _) => Ok(from.clone()),
+        (Err(error), Source::Registry(name)) if client.should_be_v1(name, &error) => {
+            Ok(client.resolve(from, platform)?.source)
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn copy_documents(
+    (client, from): (&Client, &Source),
+    (to_client, to): (&Client, &Source),
+    options: &Copy<'_>,
+    push: &Push<'_>,
+) -> Result<oci_spec::image::Digest> {
+    let to = Destination::open(to_client, to, push)?;
+    let mut copying = Copying { client, from, push, to };
+    let top = client.document(from, None)?;
     let digest = copying.top(top, options.platform.as_ref())?;
     copying.to.finish()?;
     Ok(digest)
@@ -97,9 +138,7 @@ impl Copying<'_> {
                 self.entries(index, depth)?;
                 Ok((index.bytes.clone(), index.media_type.to_string()))
             }
-            Document::Schema1(_) => {
-                Err(self.refuse("it has the format of 2013, which can be pulled but not copied"))
-            }
+            Document::Schema1(_) => Err(self.refuse("an index refers to a manifest of schema 1")),
         }
     }
 

@@ -8,7 +8,7 @@ use std::{fs, io::Read};
 
 use oci_spec::image::Descriptor;
 use registry::{
-    Cause, Client, Error, Image, Progress, Protocol, Push, Source,
+    Cause, Client, Copy, Error, Image, Progress, Protocol, Push, Source, copy,
     fake::{Registry, V1Registry},
 };
 use support::*;
@@ -70,6 +70,18 @@ fn an_image_survives_the_way_to_a_v1_registry_and_back() {
     }
 
     let mut options = options();
+    options.scratch = scratch.clone();
+    let client = Client::new(options).unwrap();
+    // From the old world into the new one, and from one old registry to another.
+    let new = source(&format!("{}/new:1", origin.name()));
+    copy((&client, &there), (&client, &new), &Copy::default()).unwrap();
+    assert_eq!(support::client().resolve(&new, &amd64()).unwrap().layers.len(), 3);
+    let other = V1Registry::start().unwrap();
+    let across = source(&format!("{}/team/other:x", other.name()));
+    copy((&client, &there), (&client, &across), &Copy::default()).unwrap();
+    assert_eq!(other.state().checked.len(), 3);
+    drop(client);
+    let mut options = support::options();
     options.scratch = scratch.clone();
     let client = Client::new(options).unwrap();
     let ask = |name: &str| {
