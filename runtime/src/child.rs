@@ -35,6 +35,8 @@ pub(crate) struct Child<'a> {
     pub(crate) in_working_directory: bool,
     /// The parent has said that everything outside is done.
     pub(crate) may_go: bool,
+    /// Capabilities it could be given at all.
+    pub(crate) available: rustix::thread::CapabilitySet,
     /// What it ignores only because its parent does.
     pub(crate) ignored_signals: u64,
     /// Whether its user namespace is not the host's, where mknod(2) and some writes are refused.

@@ -168,6 +168,7 @@ impl Request<'_> {
             terminal: None,
             in_working_directory: false,
             may_go: false,
+            available: rustix::thread::CapabilitySet::empty(),
             ignored_signals: 0,
             in_user_namespace: namespaces.get(NamespaceKind::User).is_some(),
             keeps_host_propagation: steps::root::wants_host_mounts(self.spec),

@@ -154,6 +154,7 @@ impl Request<'_> {
             terminal: None,
             in_working_directory: false,
             may_go: false,
+            available: rustix::thread::CapabilitySet::empty(),
             ignored_signals: 0,
             in_user_namespace: self.spec.namespaces.get(NamespaceKind::User).is_some(),
             keeps_host_propagation: false,

@@ -67,7 +67,6 @@ const SET_UP: &[Step] = &[
     step("enter the working directory", program::enter_directory),
     // Before the filter, which need not allow it.
     step("stay behind as init", reaper::stay_behind),
-    // A filter installed without no_new_privs needs CAP_SYS_ADMIN, and so comes first in here.
     step("drop privileges", drop_privileges),
     // On a network filesystem it may be the other way round.
     step("enter the user's working directory", program::enter_directory_as_user),
@@ -81,7 +80,7 @@ const START: &[Step] = &[
     step("set the parent-death signal", limits::set_parent_death_signal),
     step("set no_new_privs", credentials::forbid_new_privileges),
     // Last, so that the filter need not allow any of our own calls.
-    step("install the seccomp filter", seccomp::install_unprivileged),
+    step("install the seccomp filter", seccomp::install_last),
 ];
 
 /// Takes a new container's first process from its birth to the program. Returns only on failure.
@@ -125,7 +124,6 @@ pub(crate) fn wait_to_go(child: &mut Child<'_>) -> Result<()> {
 }
 
 fn drop_privileges(child: &mut Child<'_>) -> Result<()> {
-    seccomp::install_privileged(child)?;
     credentials::become_user(child)?;
     credentials::limit_capabilities(child)
 }
@@ -191,7 +189,7 @@ const JOIN: &[Step] = &[
     step("find the program", program::find),
     step("wait to be recorded", pass_gate),
     step("set no_new_privs", credentials::forbid_new_privileges),
-    step("install the seccomp filter", seccomp::install_unprivileged),
+    step("install the seccomp filter", seccomp::install_last),
 ];
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-use crate::{Error, Result, child::Child, error::OrFail, user};
+use crate::{Error, Result, child::Child, error::OrFail, steps::seccomp, user};
 
 /// Asks the container's own files who the program will be.
 pub(crate) fn look_up(child: &mut Child<'_>) -> Result<()> {
@@ -56,15 +56,16 @@ fn set_ids(uid: u32, gid: u32) -> Result<()> {
 }
 
 /// Sets the capability sets to exactly what was asked, and reads them back.
+///
+/// Where the filter needs CAP_SYS_ADMIN, that stays permitted, without effect, until the filter is there.
 pub(crate) fn limit_capabilities(child: &mut Child<'_>) -> Result<()> {
-    let wanted = child.process.capabilities;
     // What we lack ourselves cannot be given; leaving it out narrows, never widens.
     let ours = capabilities(None).or_fail(|| "capget")?.permitted;
-    let sets = CapabilitySets {
-        effective: set(wanted.effective) & ours,
-        permitted: set(wanted.permitted) & ours,
-        inheritable: set(wanted.inheritable) & ours,
-    };
+    child.available = ours;
+    let mut sets = wanted(child.process.capabilities, ours);
+    if seccomp::needs_privilege(child) {
+        sets.permitted |= CapabilitySet::SYS_ADMIN & ours;
+    }
     set_capabilities(None, sets).or_fail(|| "capset")?;
     let got = capabilities(None).or_fail(|| "capget")?;
     if got != sets {
@@ -72,11 +73,34 @@ pub(crate) fn limit_capabilities(child: &mut Child<'_>) -> Result<()> {
     }
     clear_ambient_capability_set().or_fail(|| "clear the ambient set")?;
     // The kernel has no others, capabilities(7); `runc spec` asks for some that are not inheritable.
-    for capability in members((set(wanted.ambient) & sets.permitted & sets.inheritable).bits()) {
+    let ambient = set(child.process.capabilities.ambient);
+    for capability in members((ambient & sets.permitted & sets.inheritable).bits()) {
         configure_capability_in_ambient_set(set(1 << capability.0), true)
             .or_fail(|| format!("add capability {} to the ambient set", capability.0))?;
     }
     Ok(())
+}
+
+fn wanted(wanted: Capabilities, ours: CapabilitySet) -> CapabilitySets {
+    CapabilitySets {
+        effective: set(wanted.effective) & ours,
+        permitted: set(wanted.permitted) & ours,
+        inheritable: set(wanted.inheritable) & ours,
+    }
+}
+
+/// Puts the capability that was kept for the filter into effect.
+pub(crate) fn raise_for_filter() -> Result<()> {
+    let mut sets = capabilities(None).or_fail(|| "capget")?;
+    sets.effective |= CapabilitySet::SYS_ADMIN & sets.permitted;
+    set_capabilities(None, sets).or_fail(|| "raise CAP_SYS_ADMIN for the seccomp filter")
+}
+
+/// Gives it up again, under the filter: what is left is exactly what was asked. Asking the kernel what we
+/// have would need one more call that a policy may not allow; naming a set we lack is refused anyway.
+pub(crate) fn lower_after_filter(child: &Child<'_>) -> Result<()> {
+    let sets = wanted(child.process.capabilities, child.available);
+    set_capabilities(None, sets).or_fail(|| "capset under the seccomp filter, which must allow it")
 }
 
 /// Drops what may never come back. Needs CAP_SETPCAP, so it precedes the change of user.
