@@ -82,7 +82,6 @@ pub(crate) static PERSONALITY: Personality = Personality {
             .or(&["container rm", "container remove"]),
         Command::new::<rm::Prune>("container prune", "Remove all containers that have ended"),
         Command::new::<pull::Pull>("pull", "Pull an image").or(&["image pull"]),
-        Command::new::<Commit>("commit", "Make an image of what changed in a root filesystem"),
         Command::new::<Checkout>("checkout", "Show another layer's branch in a root filesystem"),
         Command::new::<images::Images>("images", "List images").or(&["image ls", "image list"]),
         Command::new::<tag::Rmi>("rmi", "Remove images").or(&["image rm", "image remove"]),
@@ -167,6 +166,16 @@ pub(super) static MAKING_EXEC: Personality = Personality {
     commands: &[super::nsinit::EXEC],
 };
 
+/// `commit -r DIR`, which is krgo's with our exit codes.
+static COMMIT_OF_DIRECTORY: Personality = Personality {
+    about: "Make an image of what changed in a root filesystem",
+    commands: &[Command::new::<Commit>(
+        "commit",
+        "Make an image of what changed in a root filesystem",
+    )],
+    ..MAKING_EXEC
+};
+
 // What may be said before any command, or after it. No doc comment: the parser would take it for the
 // command's description.
 #[derive(Args, Clone, Debug, Default)]
@@ -209,6 +218,11 @@ impl GlobalArgs {
     }
 }
 
+fn names_a_rootfs(word: &OsString) -> bool {
+    let word = word.to_string_lossy();
+    word.starts_with("-r") || word == "--rootfs" || word.starts_with("--rootfs=")
+}
+
 /// The OCI runtimes' verbs that mean nothing else can be said directly, as engines do; `exec` has doors
 /// of its own.
 fn hand_over(first: &str, rest: &[OsString]) -> Option<&'static Personality> {
@@ -218,6 +232,9 @@ fn hand_over(first: &str, rest: &[OsString]) -> Option<&'static Personality> {
     let is_oci = || oci::PERSONALITY.commands.iter().any(|row| row.answers_to(first));
     if first == "exec" {
         return exec::door(rest);
+    }
+    if first == "commit" && rest.iter().any(names_a_rootfs) {
+        return Some(&COMMIT_OF_DIRECTORY);
     }
     (!is_ours && is_oci()).then_some(&oci::PERSONALITY)
 }
