@@ -39,6 +39,7 @@ pub(crate) fn run_all(kind: &str, hooks: &[Hook], state: &State) {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "programs the Spec names are what hooks are")]
 fn run_one(hook: &Hook, document: &str, bundle: &Path) -> Result<(), String> {
     let mut command = Command::new(&hook.path);
     let (name, args) = match hook.args.split_first() {

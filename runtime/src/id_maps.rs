@@ -35,6 +35,7 @@ fn write_one(procfs: &Procfs, pid: i32, file: &str, helper: &str, maps: &[IdMap]
 }
 
 /// newuidmap(1) knows from /etc/subuid what an ordinary user may map.
+#[allow(clippy::disallowed_methods, reason = "only the setuid helper may write such maps")]
 fn with_helper(helper: &str, pid: i32, maps: &[IdMap]) -> Result<(), String> {
     let mut command = Command::new(helper);
     command.arg(pid.to_string()).stdin(Stdio::null()).stdout(Stdio::null());

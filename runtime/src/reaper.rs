@@ -72,6 +72,7 @@ fn reap(program: Pid) -> u8 {
     }
 }
 
+#[allow(clippy::as_conversions, reason = "nix has no other way from a signal to its number")]
 fn bury(program: Pid) -> Option<u8> {
     let mut ended = None;
     loop {

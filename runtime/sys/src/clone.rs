@@ -131,7 +131,7 @@ pub fn clone3(flags: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::Result<C
 /// One stat instead of a directory listing: `/proc/self/task` has a link per thread besides its two.
 pub fn thread_count() -> io::Result<u64> {
     let links = nix::sys::stat::stat("/proc/self/task")?.st_nlink;
-    Ok(u64::from(links).saturating_sub(2))
+    Ok(links.saturating_sub(2))
 }
 
 #[cfg(test)]
