@@ -31,6 +31,8 @@ pub(crate) fn stay_behind(child: &mut Child<'_>) -> Result<()> {
             // Whatever goes wrong here ends the program, too: it cannot live without its first process.
             let ready = credentials::become_user(child)
                 .and_then(|()| credentials::limit_capabilities(child))
+                // What stays permitted for a filter is not for us, who install none.
+                .and_then(|()| credentials::lower_after_filter(child))
                 .and_then(|()| sys::disown_above(&[]).or_fail(|| "close_range"));
             sys::exit_now(ready.map_or(1, |()| reap(Pid::from_raw(pid))))
         }
