@@ -296,7 +296,6 @@ impl Work<'_> {
         };
         let have = layer.have();
         job.item.begin("pulling");
-        job.item.advance(have);
         let blob = self.client.blob(self.source, descriptor, have)?;
         let bytes = Stoppable { inner: blob, stopped: &self.stopped };
         layer.add(bytes, &|count| job.item.advance(count))?;

@@ -81,6 +81,17 @@ impl Store {
         Ok(chain)
     }
 
+    /// A patch that is complete and survived.
+    fn known_patch(&self, directory: &Path) -> Option<PatchRecord> {
+        let path = self.root().join(directory);
+        let record: PatchRecord =
+            serde_json::from_slice(&fs::read(path.join("record")).ok()?).ok()?;
+        let survived = record.boot == boot_id()
+            || is_there(&path.join("durable"))
+            || self.is_vouched_for(directory).unwrap_or(false);
+        survived.then_some(record)
+    }
+
     fn patch(
         &self,
         id: &str,
@@ -95,7 +106,7 @@ impl Store {
         let hex = id.strip_prefix("sha256:").unwrap_or(id);
         let directory = PathBuf::from("chains").join(hex);
         let path = self.root().join(&directory);
-        if let Some(known) = known_patch(&path) {
+        if let Some(known) = self.known_patch(&directory) {
             return Ok((!known.is_empty).then_some(directory));
         }
         let temporary = self.temporary("chain");
@@ -120,24 +131,18 @@ impl Store {
         mark.map_err(io::Error::from)
             .and_then(|mark| io::Write::write_all(&mut create(&file)?, &mark))
             .during("write", file.display())?;
-        if is_there(&path) && known_patch(&path).is_none() {
+        if is_there(&path) && self.known_patch(&directory).is_none() {
             remove::to_trash(self, &path)?;
         }
         match fs::rename(&temporary, &path) {
             // Another process assembled the same chain meanwhile.
-            Err(_) if known_patch(&path).is_some() => {
+            Err(_) if self.known_patch(&directory).is_some() => {
                 remove::tree(&temporary).during("remove", temporary.display())?;
             }
             other => other.during("complete", path.display())?,
         }
         Ok((!is_empty).then_some(directory))
     }
-}
-
-/// A patch that is complete and survived.
-fn known_patch(path: &Path) -> Option<PatchRecord> {
-    let record: PatchRecord = serde_json::from_slice(&fs::read(path.join("record")).ok()?).ok()?;
-    (record.boot == boot_id() || is_there(&path.join("durable"))).then_some(record)
 }
 
 /// The chain id of a layer on top of a chain, as the OCI specification computes it.

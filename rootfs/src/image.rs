@@ -162,21 +162,24 @@ impl Store {
             namespace: chain.namespace,
             store: self.root().to_owned(),
         };
-        // Contents first, then the marks that vouch for them, then the record and the name (D-50).
-        self.sync()?;
-        for part in &chain.parts {
-            let mark = self.root().join(part).join("durable");
-            create(&mark).map(drop).during("create", mark.display())?;
-        }
         for document in [Some(manifest), Some(config), index].into_iter().flatten() {
             self.add_document(document)?;
         }
-        self.sync()?;
         let record =
             serde_json::to_vec(&image).map_err(|problem| unusable("configuration", problem))?;
-        self.publish(&format!("images/{}", image.record_name()), &record)?;
-        if let Some(name) = name {
-            self.name_image(name, &image, &configuration)?;
+        let record = self.draft(&record)?;
+        let reference =
+            name.map(|name| self.draft_name(name, &image, &configuration)).transpose()?;
+        // One sync for everything that was written; only then do record and name appear (D-50).
+        self.sync()?;
+        self.place(&record, &format!("images/{}", image.record_name()))?;
+        if let (Some(name), Some(reference)) = (name, reference) {
+            self.place(&reference, &format!("references/{}", reference_file(name)))?;
+        }
+        // Should these be lost with the power, the record vouches for its layers.
+        for part in &chain.parts {
+            let mark = self.root().join(part).join("durable");
+            create(&mark).map(drop).during("create", mark.display())?;
         }
         for diff_id in diff_ids {
             self.held.release(diff_id.digest());
@@ -235,7 +238,10 @@ impl Store {
     /// Gives an image another name, which it takes from any other image that has it.
     pub fn tag(&self, image: &StoredImage, name: &str) -> Result<()> {
         let configuration = Configuration::parse(image.config.as_bytes())?;
-        self.name_image(name, image, &configuration)
+        let summary = self.summary(Some(name), image, &configuration);
+        let content =
+            serde_json::to_vec(&summary).map_err(|problem| unusable("manifest", problem))?;
+        self.publish(&format!("references/{}", reference_file(name)), &content)
     }
 
     /// Takes a name away; the image stays, even without any. False if there is no such name.
@@ -357,17 +363,26 @@ impl Store {
         write().during("write", path.display())
     }
 
-    fn name_image(
+    fn draft_name(
         &self,
         name: &str,
         image: &StoredImage,
         configuration: &Configuration,
-    ) -> Result<()> {
+    ) -> Result<PathBuf> {
         let summary = self.summary(Some(name), image, configuration);
-        let file = reference_file(name);
         let content =
             serde_json::to_vec(&summary).map_err(|problem| unusable("manifest", problem))?;
-        self.publish(&format!("references/{file}"), &content)
+        self.draft(&content)
+    }
+
+    /// Whether the record of an image names a layer or a patch, and so vouches that it was on disk before.
+    pub(crate) fn is_vouched_for(&self, part: &Path) -> Result<bool> {
+        for record in self.names_in("images")? {
+            if self.read_image(&record).is_ok_and(|image| image.needs().any(|need| need == part)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn summary(

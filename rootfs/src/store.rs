@@ -109,7 +109,9 @@ impl Store {
             return;
         }
         let Ok(root) = File::open(&self.root) else { return };
-        let sync = move || drop(rustix::fs::syncfs(&root));
+        let sync = move || {
+            let _ = rustix::fs::syncfs(&root);
+        };
         *syncing = thread::Builder::new().name("sync".into()).spawn(sync).ok();
     }
 
@@ -186,20 +188,31 @@ impl Store {
 
     /// Writes a small file under a temporary name, syncs it, and moves it to its place (D-50).
     pub(crate) fn publish(&self, name: &str, content: &[u8]) -> Result<()> {
+        let draft = self.draft(content)?;
+        let sync = || File::open(&draft)?.sync_data();
+        sync().during("sync", draft.display())?;
+        self.place(&draft, name)
+    }
+
+    /// Writes a small file under a temporary name. It must be synced before it is placed.
+    pub(crate) fn draft(&self, content: &[u8]) -> Result<PathBuf> {
         let temporary = self.temporary("file");
-        let path = self.root.join(name);
-        let write = || -> io::Result<()> {
-            let mut file = create(&temporary)?;
-            file.write_all(content)?;
-            file.sync_data()?;
-            fs::rename(&temporary, &path)?;
-            sync_directory_of(&path)
-        };
-        let result = write();
-        if result.is_err() {
+        let written = create(&temporary).and_then(|mut file| file.write_all(content));
+        if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
-        result.during("write", path.display())
+        written.during("write", temporary.display())?;
+        Ok(temporary)
+    }
+
+    /// Moves a file that was synced to its place, for good.
+    pub(crate) fn place(&self, draft: &Path, name: &str) -> Result<()> {
+        let path = self.root.join(name);
+        let moved = fs::rename(draft, &path).and_then(|()| sync_directory_of(&path));
+        if moved.is_err() {
+            let _ = fs::remove_file(draft);
+        }
+        moved.during("write", path.display())
     }
 }
 

@@ -183,7 +183,7 @@ fn what_a_power_loss_may_have_hit_is_not_trusted() {
         store.begin_layer(&descriptor(&gzip(&tar)), &digest(&tar)).unwrap(),
         LayerState::Missing(_)
     ));
-    add_image(&store, "x", &[tar.clone()]).unwrap();
+    add_image(&store, "x", std::slice::from_ref(&tar)).unwrap();
     assert!(layer.join("durable").exists());
     assert_eq!(store.check(&|_| ()).unwrap().damage, []);
 }

@@ -408,7 +408,7 @@ fn without_its_blob_a_layer_is_still_exact() {
     let settings = rootfs::Settings { keep_blobs: false, ..Default::default() };
     let store = Store::with_settings(&place.path("store"), settings).unwrap();
     let tar = everything();
-    let image = add_image(&store, "x", &[tar.clone()]).unwrap();
+    let image = add_image(&store, "x", std::slice::from_ref(&tar)).unwrap();
     assert!(store.blob(image.layers[0].blob.digest()).is_err());
     let mut again = Vec::new();
     store.recompress(&image.layers[0], Compression::None, None, &mut again).unwrap();
@@ -422,7 +422,7 @@ fn images_are_found_by_name_and_id_and_removed_with_their_layers() {
     let store = place.store();
     assert!(store.images().unwrap().is_empty());
     let shared = Tar::new().file("shared", "x").end();
-    let one = add_image(&store, "docker.io/library/one:1", &[shared.clone()]).unwrap();
+    let one = add_image(&store, "docker.io/library/one:1", std::slice::from_ref(&shared)).unwrap();
     add_image(&store, "two", &[shared.clone(), Tar::new().file("own", "x").end()]).unwrap();
     store.tag(&one, "another").unwrap();
     assert_eq!(store.image(&one.id.digest()[..12]).unwrap().id, one.id);
@@ -474,7 +474,7 @@ fn damage_is_found_named_and_repaired() {
     let good = Tar::new().file("good", "x").end();
     let bad = Tar::new().file("bad", "content").end();
     add_image(&store, "good", &[good]).unwrap();
-    let image = add_image(&store, "bad", &[bad.clone()]).unwrap();
+    let image = add_image(&store, "bad", std::slice::from_ref(&bad)).unwrap();
     fs::write(files_of(&place, &bad).join("bad"), "CONTENT").unwrap();
     let blob = image.layers[0].blob.digest();
     let blob_path = place.path("store/blobs/sha256").join(blob.digest());
@@ -489,7 +489,7 @@ fn damage_is_found_named_and_repaired() {
     assert_eq!(removed.names, ["bad"]);
     assert_eq!(store.check(&|_| ()).unwrap().damage, []);
     assert!(store.image("good").is_ok());
-    add_image(&store, "bad", &[bad.clone()]).unwrap();
+    add_image(&store, "bad", std::slice::from_ref(&bad)).unwrap();
     fs::set_permissions(files_of(&place, &bad).join("bad"), fs::Permissions::from_mode(0o666))
         .unwrap();
     let health = store.check(&|_| ()).unwrap();

@@ -128,7 +128,8 @@ impl Store {
             return Ok(true);
         }
         match Record::read(&path) {
-            Ok(record) => Ok(record.boot == record::boot_id()),
+            Ok(record) if record.boot == record::boot_id() => Ok(true),
+            Ok(_) => self.is_vouched_for(&Path::new("layers").join(diff_id.digest())),
             Err(_) => Ok(false),
         }
     }
@@ -146,7 +147,7 @@ impl NewLayer<'_> {
     }
 
     /// Verifies and unpacks the layer. `bytes` begin at [`NewLayer::have`]; `progress` is told how many
-    /// compressed bytes more have been dealt with.
+    /// compressed bytes more have been dealt with, those that were here already included.
     ///
     /// On failure what was received stays for the next attempt, unless it is known to be wrong.
     pub fn add(mut self, bytes: impl Read + Send, progress: &dyn Fn(u64)) -> Result<()> {
@@ -167,6 +168,8 @@ impl NewLayer<'_> {
             }
             fs::rename(&temporary, &path).during("complete", path.display())?;
         } else {
+            // The layer is trusted already, so nothing else would notice a blob that a power loss cut.
+            self.partial.sync()?;
             self.publish_blob()?;
             let form = self.store.layer_path(&self.diff_id)?.join("blobs").join(blob);
             fs::File::create_new(&form)

@@ -81,6 +81,10 @@ impl Partial {
         self.file.set_len(0).during("truncate", self.path.display())
     }
 
+    pub(super) fn sync(&self) -> Result<()> {
+        self.file.sync_data().during("sync", self.path.display())
+    }
+
     /// Moves the complete blob to its place.
     pub(super) fn keep(&mut self, path: &Path) -> Result<()> {
         fs::rename(&self.path, path).during("complete", path.display())?;

@@ -113,7 +113,7 @@ impl Store {
             ephemeral: options.ephemeral,
         };
         let root = image.root();
-        self.make_snapshot(name, record, root.as_deref())
+        self.make_snapshot(name, record, root.as_deref(), Some(image.clone()))
     }
 
     /// Makes a writable view of a directory of the host, which itself stays as it is.
@@ -133,7 +133,7 @@ impl Store {
             copied: options.copy || self.overlay_is_refused()?,
             ephemeral: options.ephemeral,
         };
-        self.make_snapshot(name, record, Some(&directory))
+        self.make_snapshot(name, record, Some(&directory), None)
     }
 
     /// Finds the snapshot of a container.
@@ -141,7 +141,9 @@ impl Store {
         check_name(name)?;
         let directory = self.path("containers", name);
         let record = self.snapshot_record(name)?;
-        self.describe(name, directory, record)
+        let image = record.image.as_deref().map(|image| self.read_image(image));
+        // An image that was removed by force leaves its containers their layers.
+        Ok(describe(name, directory, record, image.and_then(Result::ok)))
     }
 
     /// The names of all snapshots.
@@ -185,7 +187,13 @@ impl Store {
     }
 
     /// Builds everything under a temporary name, then takes the container's name, or fails if it is taken.
-    fn make_snapshot(&self, name: &str, record: Record, root: Option<&Path>) -> Result<Snapshot> {
+    fn make_snapshot(
+        &self,
+        name: &str,
+        record: Record,
+        root: Option<&Path>,
+        image: Option<StoredImage>,
+    ) -> Result<Snapshot> {
         check_name(name)?;
         let directory = self.path("containers", name);
         if is_there(&directory) {
@@ -209,7 +217,7 @@ impl Store {
             let _ = remove::tree(&temporary);
             return Err(error);
         }
-        self.describe(name, directory, record)
+        Ok(describe(name, directory, record, image))
     }
 
     fn fill_snapshot(&self, directory: &Path, record: &Record, root: Option<&Path>) -> Result<()> {
@@ -232,35 +240,6 @@ impl Store {
         make("work")?;
         let upper = make("upper")?;
         imitate(root, &upper, record.namespace).during("set the metadata of", upper.display())
-    }
-
-    fn describe(&self, name: &str, directory: PathBuf, record: Record) -> Result<Snapshot> {
-        let kind = if record.copied {
-            SnapshotKind::Directory(directory.join("files"))
-        } else {
-            SnapshotKind::Overlay {
-                lower: record.below.clone(),
-                upper: directory.join("upper"),
-                work: directory.join("work"),
-                options: mount_options(&record),
-            }
-        };
-        let image = record.image.as_deref().map(|image| self.read_image(image));
-        Ok(Snapshot {
-            name: name.to_owned(),
-            // An image that was removed by force leaves its containers their layers.
-            image: image.and_then(Result::ok),
-            kind,
-            namespace: record.namespace,
-            below: record.below,
-            directory,
-        })
-    }
-
-    /// How snapshots are made here: `overlay`, or `copy` where overlay is refused.
-    pub fn storage_driver(&self) -> Result<&'static str> {
-        self.make()?;
-        Ok(if self.overlay_is_refused()? { "copy" } else { "overlay" })
     }
 
     /// Filesystems that overlayfs takes no upper directory from.
@@ -298,6 +277,26 @@ impl Snapshot {
         let mark = self.directory.join("work/work/incompat/volatile");
         remove::tree(&mark).during("remove", mark.display())
     }
+}
+
+fn describe(
+    name: &str,
+    directory: PathBuf,
+    record: Record,
+    image: Option<StoredImage>,
+) -> Snapshot {
+    let kind = if record.copied {
+        SnapshotKind::Directory(directory.join("files"))
+    } else {
+        SnapshotKind::Overlay {
+            lower: record.below.clone(),
+            upper: directory.join("upper"),
+            work: directory.join("work"),
+            options: mount_options(&record),
+        }
+    };
+    let (namespace, below) = (record.namespace, record.below);
+    Snapshot { name: name.to_owned(), image, kind, namespace, below, directory }
 }
 
 /// The path of a directory without links in it, as the kernel knows it.
