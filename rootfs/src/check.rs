@@ -17,6 +17,7 @@ use crate::{
     image::StoredImage,
     inspect,
     layer::{self, record::Record},
+    lock::Mode,
     recipe, remove,
     store::{Store, is_there},
 };
@@ -112,6 +113,7 @@ impl Store {
     /// Removes what is damaged, and what cannot work without it: names and images; the blob of a layer can
     /// be missing, so it goes alone. What was removed can be pulled again.
     pub fn repair(&self, damage: &[Damage]) -> Result<Removed> {
+        let _alone = self.lock_store(Mode::Exclusive)?;
         let mut removed = Removed::default();
         for Damage { object, .. } in damage {
             match object {

@@ -1,8 +1,8 @@
 //! Removing images, and everything that nothing refers to any more.
 //!
 //! A layer stays while the record of an image or of a container names it, or while somebody holds its lock.
-//! Records are read images first: a container's record is written under a lock on its image's, so what is
-//! made from an image that is being removed is seen among the containers.
+//! Whoever writes a record holds the store's lock shared; whoever removes what records do not name holds it
+//! exclusively, and only for as long as it takes to move things out of the way.
 
 use std::{
     collections::HashSet,
@@ -44,6 +44,7 @@ impl Store {
     ///
     /// Without `force`, an image with a container is refused, and so is one with several names by its id.
     pub fn remove_image(&self, name_or_id: &str, force: bool) -> Result<Removed> {
+        let alone = self.lock_store(Mode::Exclusive)?;
         let image = self.image(name_or_id)?;
         let names = self.names_of(&image)?;
         let mut removed = Removed::default();
@@ -59,13 +60,14 @@ impl Store {
             });
         }
         self.drop_image(&image, name_or_id, names, force, &mut removed)?;
-        self.collect(&mut removed)?;
+        self.collect(alone, &mut removed)?;
         Ok(removed)
     }
 
     /// Removes images nobody named, or with `all` those no container uses; and everything that nothing
     /// refers to, what interrupted pulls left included.
     pub fn prune(&self, all: bool) -> Result<Removed> {
+        let alone = self.lock_store(Mode::Exclusive)?;
         let mut removed = Removed::default();
         let mut seen = HashSet::new();
         for summary in self.images()? {
@@ -76,7 +78,7 @@ impl Store {
         if all {
             git::uses::collect(self)?;
         }
-        self.collect(&mut removed)?;
+        self.collect(alone, &mut removed)?;
         self.remove_partials(&mut removed)?;
         Ok(removed)
     }
@@ -103,9 +105,6 @@ impl Store {
     ) -> Result<()> {
         let record = image.record_name();
         let path = self.path("images", &record);
-        let file = fs::File::options().read(true).write(true).open(&path);
-        let file = file.during("open", path.display())?;
-        Lock::of(&file, Mode::Exclusive, true).during("lock", path.display())?;
         let containers = self.snapshot_needs()?;
         let user = containers.into_iter().find(|needs| needs.image.as_deref() == Some(&record));
         if let (Some(needs), false) = (user, force) {
@@ -127,8 +126,8 @@ impl Store {
     }
 
     /// Removes layers, patches and blobs that nothing needs.
-    fn collect(&self, removed: &mut Removed) -> Result<()> {
-        let _alone = self.lock_store(Mode::Exclusive)?;
+    fn collect(&self, alone: Lock, removed: &mut Removed) -> Result<()> {
+        let mut trash = Vec::new();
         let mut needed: HashSet<PathBuf> = HashSet::new();
         let mut blobs: HashSet<String> = HashSet::new();
         for record in self.names_in("images")? {
@@ -150,7 +149,7 @@ impl Store {
         }
         for layer in self.names_in("layers")? {
             if needed.contains(&Path::new("layers").join(&layer))
-                || !self.remove_layer(&layer, removed)?
+                || !self.remove_layer(&layer, removed, &mut trash)?
             {
                 let forms = format!("layers/{layer}/blobs");
                 blobs.extend(self.names_in(&forms)?);
@@ -159,7 +158,7 @@ impl Store {
         for chain in self.names_in("chains")? {
             let directory = Path::new("chains").join(&chain);
             if !needed.contains(&directory) {
-                remove::to_trash(self, &self.root().join(directory))?;
+                trash.extend(remove::set_aside(self, &self.root().join(directory))?);
             }
         }
         for blob in self.names_in("blobs/sha256")? {
@@ -169,11 +168,20 @@ impl Store {
                 remove_file(&path)?;
             }
         }
+        drop(alone);
+        for path in trash {
+            remove::tree(&path).during("remove", path.display())?;
+        }
         self.remove_left_overs()
     }
 
     /// Removes a layer unless somebody uses it; false if it stays.
-    fn remove_layer(&self, layer: &str, removed: &mut Removed) -> Result<bool> {
+    fn remove_layer(
+        &self,
+        layer: &str,
+        removed: &mut Removed,
+        trash: &mut Vec<PathBuf>,
+    ) -> Result<bool> {
         let lock_path = self.path("locks", layer);
         let lock =
             Lock::attempt(&lock_path, Mode::Exclusive).during("lock", lock_path.display())?;
@@ -182,7 +190,7 @@ impl Store {
         if let Ok(record) = crate::layer::record::Record::read(&path) {
             removed.bytes += record.bytes;
         }
-        remove::to_trash(self, &path)?;
+        trash.extend(remove::set_aside(self, &path)?);
         remove_file(&lock_path)?;
         removed.layers.push(layer.to_owned());
         Ok(true)

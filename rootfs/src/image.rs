@@ -237,6 +237,10 @@ impl Store {
 
     /// Gives an image another name, which it takes from any other image that has it.
     pub fn tag(&self, image: &StoredImage, name: &str) -> Result<()> {
+        let _busy = self.lock_store(lock::Mode::Shared)?;
+        if !is_there(&self.path("images", &image.record_name())) {
+            return Err(Error::NoImage(image.id.to_string()));
+        }
         let configuration = Configuration::parse(image.config.as_bytes())?;
         let summary = self.summary(Some(name), image, &configuration);
         let content =

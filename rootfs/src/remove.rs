@@ -8,7 +8,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -26,12 +26,20 @@ const MAX_OPEN: usize = 64;
 
 /// Takes a directory out of the way at once, then removes it.
 pub(crate) fn to_trash(store: &Store, path: &Path) -> Result<()> {
+    match set_aside(store, path)? {
+        Some(trash) => tree(&trash).during("remove", trash.display()),
+        None => Ok(()),
+    }
+}
+
+/// Takes a directory out of the way, and returns where it is now, for removal when no lock is held.
+pub(crate) fn set_aside(store: &Store, path: &Path) -> Result<Option<PathBuf>> {
     let trash = store.temporary("trash");
     match fs::rename(path, &trash) {
-        Ok(()) => tree(&trash).during("remove", trash.display()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Another filesystem, or a disk so full that even a name finds no room: remove it where it is.
-        Err(_) => tree(path).during("remove", path.display()),
+        Ok(()) => Ok(Some(trash)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // A disk so full that even a name finds no room: remove it where it is.
+        Err(_) => tree(path).map(|()| None).during("remove", path.display()),
     }
 }
 

@@ -78,6 +78,8 @@ impl Store {
             private_directory(&forms).during("create", forms.display())?;
             Record::new(&diff_id, extracted, unpacked.tar_size).write(temporary)?;
         }
+        // A blob without its layer would look like garbage.
+        let _busy = self.lock_store(Mode::Shared)?;
         self.place_layer(temporary, &diff_id, &digest)?;
         let path = self.blob_path(&digest)?;
         fs::rename(blob, &path).during("complete", path.display())?;

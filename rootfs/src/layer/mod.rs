@@ -159,6 +159,8 @@ impl NewLayer<'_> {
         }
         let extracted = outcome?;
         let blob = file_name(self.blob.digest())?.to_owned();
+        // A blob without its layer would look like garbage.
+        let busy = self.store.lock_store(Mode::Shared)?;
         if let (Some(temporary), Some((extracted, tar_size))) = (temporary, extracted) {
             self.complete(&temporary, &extracted, tar_size)?;
             self.publish_blob()?;
@@ -177,6 +179,7 @@ impl NewLayer<'_> {
                 .or_else(existing)
                 .during("create", form.display())?;
         }
+        drop(busy);
         self.store.begin_sync();
         if let Some(lock) = self.lock.take() {
             let path = self.store.path("locks", self.diff_id.digest());

@@ -97,11 +97,9 @@ impl Store {
     ) -> Result<Snapshot> {
         self.make()?;
         let record_name = image.record_name();
-        // Held until the container's record names what it needs: removal of the image waits.
-        let path = self.path("images", &record_name);
-        let file = fs::File::open(&path).map_err(|_| Error::NoImage(image.id.to_string()))?;
-        lock::Lock::of(&file, lock::Mode::Shared, true).during("lock", path.display())?;
-        if !is_there(&path) {
+        // Until the container's record names what it needs, nothing of that may be collected.
+        let _busy = self.lock_store(lock::Mode::Shared)?;
+        if !is_there(&self.path("images", &record_name)) {
             return Err(Error::NoImage(image.id.to_string()));
         }
         let record = Record {
