@@ -240,6 +240,12 @@ impl Store {
         imitate(root, &upper, record.namespace).during("set the metadata of", upper.display())
     }
 
+    /// How snapshots are made here: `overlay`, or `copy` where overlay is refused.
+    pub fn storage_driver(&self) -> Result<&'static str> {
+        self.make()?;
+        Ok(if self.overlay_is_refused()? { "copy" } else { "overlay" })
+    }
+
     /// Filesystems that overlayfs takes no upper directory from.
     fn overlay_is_refused(&self) -> Result<bool> {
         const REFUSED: [u32; 8] = [
