@@ -216,15 +216,15 @@ fn state_of(request: &Request<'_>, pid: i32) -> State {
 }
 
 /// What exists of a container that is being made: removed again, unless it is kept.
-struct Made {
-    dir: StateDir,
-    cgroup: Option<Cgroup>,
+pub(crate) struct Made {
+    pub(crate) dir: StateDir,
+    pub(crate) cgroup: Option<Cgroup>,
     class: Option<Class>,
     keep: bool,
 }
 
 impl Made {
-    fn take_name(containers: &Containers, id: &ContainerId) -> Result<Self> {
+    pub(crate) fn take_name(containers: &Containers, id: &ContainerId) -> Result<Self> {
         let parent = state::open_root(containers.root())?;
         let dir = StateDir::create(parent, containers.root(), id)?;
         let made = Self { dir, cgroup: None, class: None, keep: false };
@@ -246,7 +246,7 @@ impl Made {
         Ok(())
     }
 
-    fn keep(mut self) -> Result<StateDir> {
+    pub(crate) fn keep(mut self) -> Result<StateDir> {
         self.keep = true;
         self.dir.try_clone()
     }

@@ -11,7 +11,7 @@ use nix::sys::{
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{
-    Container, ContainerId, Containers, CreateOptions, Error, ExecOptions, ExitStatus, Result,
+    CheckpointOptions, Container, ContainerId, Containers, CreateOptions, Error, ExecOptions, ExitStatus, Result,
     Running, Status, Stdio,
     create::{self, Gate},
     error::OrFail,
@@ -52,9 +52,33 @@ pub fn run(
     if !spec.hooks.poststart.is_empty() {
         container.run_hooks("poststart", |hooks| &hooks.poststart, Status::Running)?;
     }
+    stay(&mut container, spec, keep, &signals)
+}
+
+/// Restores a container and stays until its end, as [`run`] does.
+pub fn restore(
+    containers: &Containers,
+    id: &ContainerId,
+    spec: &Spec,
+    options: Options,
+    checkpoint: &CheckpointOptions,
+) -> Result<ExitStatus> {
+    let Options { bundle, stdio, preserve_fds, init, pid_file, keep } = options;
+    let creation = CreateOptions { bundle, stdio, preserve_fds, init, pid_file };
+    let signals = Signals::block()?;
+    let mut container = containers.restore(id, spec, creation, checkpoint)?;
+    stay(&mut container, spec, keep, &signals)
+}
+
+fn stay(
+    container: &mut Container,
+    spec: &Spec,
+    keep: bool,
+    signals: &Signals,
+) -> Result<ExitStatus> {
     let status = match container.running() {
-        Some(running) => attend(running, &signals),
-        None => Err(Error::NotFound(id.clone())),
+        Some(running) => attend(running, signals),
+        None => Err(Error::NotFound(container.id().clone())),
     };
     if keep {
         return status;
@@ -62,7 +86,7 @@ pub fn run(
     // How the program ended matters more than what could not be tidied up after it.
     match (status, container.remove(spec)) {
         (Ok(status), Err(error)) => {
-            log::warn!("cannot remove container {id}: {error}");
+            log::warn!("cannot remove container {}: {error}", container.id());
             Ok(status)
         }
         (status, _) => status,

@@ -23,6 +23,7 @@ mod birth;
 pub mod bootstrap;
 pub mod cgroup;
 mod channel;
+mod checkpoint;
 mod child;
 mod container;
 mod containers;
@@ -53,6 +54,7 @@ mod state;
 mod steps;
 mod user;
 
+pub use checkpoint::CheckpointOptions;
 pub use container::Container;
 pub use containers::Containers;
 pub use error::{Error, Result};

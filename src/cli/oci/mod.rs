@@ -1,6 +1,7 @@
 //! The OCI runtime command line: runc's verbs, flags and formats, a file each.
 
 mod bundle;
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -10,6 +11,7 @@ mod kill;
 mod list;
 mod pause;
 mod ps;
+mod restore;
 mod run;
 mod spec;
 mod start;
@@ -49,6 +51,8 @@ pub(crate) static PERSONALITY: Personality = Personality {
         Command::new::<pause::Pause>("pause", "Freeze a container"),
         RESUME,
         UPDATE,
+        Command::new::<checkpoint::Checkpoint>("checkpoint", "Dump a running container to files"),
+        Command::new::<restore::Restore>("restore", "Make a running container of a dump"),
         FEATURES,
         SPEC,
     ],
