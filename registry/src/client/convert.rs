@@ -3,10 +3,10 @@
 
 use std::{
     fs::{self, DirBuilder, File},
+    hash::{BuildHasher, RandomState},
     io::Read,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
 };
 
 use oci_spec::image::Descriptor;
@@ -66,12 +66,11 @@ impl Client {
     }
 
     fn converted(&self, write: impl FnOnce(&Path) -> Result<Source>) -> Result<Source> {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("crun-cargo-{}-{number}.layout", std::process::id());
+        // The scratch directory is shared with other users, who shall not guess the name.
+        let chance = RandomState::new().hash_one(std::process::id());
+        let name = format!("crun-cargo-{chance:016x}.layout");
         let path = self.shared.options.scratch.join(name);
         let failed = |source| Error::File { doing: "create", path: path.clone(), source };
-        // Fails if somebody was there first: the name can be guessed.
         DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         let scratch = Scratch(path.clone());
         let source = write(&path)?;
