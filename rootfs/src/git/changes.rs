@@ -113,8 +113,8 @@ impl Tree<'_> {
     fn ignored(&self, path: &[u8]) -> bool {
         let name = path.strip_prefix(b"/").unwrap_or(path);
         // Our own files are ours only while the image has none of the name.
-        let ours = |ours: &&str| ours.as_bytes() == name;
-        let ours = OURS.iter().any(|name| ours(&name));
+        let same = |ours: &&str| ours.as_bytes() == name;
+        let ours = OURS.iter().any(same);
         (ours && (name == GITFILE.as_bytes() || self.view().find(path).is_none()))
             || self.exclude.iter().any(|excluded| excluded == path)
     }
@@ -535,7 +535,7 @@ fn read(file: &mut File, size: u64, mut each: impl FnMut(&[u8])) -> io::Result<(
 }
 
 /// A path as its components: in this order parents come first, and what they hold comes next.
-fn key(path: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn key(path: &[u8]) -> Vec<Vec<u8>> {
     super::view::components(path).map(<[u8]>::to_vec).collect()
 }
 

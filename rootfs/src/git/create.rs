@@ -116,7 +116,7 @@ impl Drop for Unfinished {
 }
 
 /// What the store has of each layer. A layer is one part or several.
-fn parts(image: &Image) -> Result<Vec<Part>> {
+pub(crate) fn parts(image: &Image) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     for layer in &image.layers {
         parts.extend(parts_of(layer)?);
@@ -170,6 +170,9 @@ fn hide_all(lines: &mut Vec<Line>) {
     }
 }
 
+/// Branches and their tips, base first.
+type Branches = Vec<(String, ObjectId)>;
+
 /// Writes trees, commits and notes of the whole history. Returns the view on top, each branch with its
 /// tip, and the commit to check out.
 fn write_history(
@@ -177,12 +180,12 @@ fn write_history(
     image: &Image,
     parts: Vec<Part>,
     pack: &PackWriter,
-) -> Result<(View, Vec<(String, ObjectId)>, ObjectId)> {
+) -> Result<(View, Branches, ObjectId)> {
     let mut encoder = Encoder::new();
     let mut write = |kind, content: &[u8]| pack.add(&mut encoder, kind, content);
     let mut view = View::empty();
     let mut notes = Notes::default();
-    let mut branches: Vec<(String, ObjectId)> = Vec::new();
+    let mut branches = Branches::new();
     let mut parent = None;
     let steps = image.steps();
     let chain_ids = image.chain_ids();

@@ -84,9 +84,10 @@ impl Error {
     /// What the reader can try, when the cause is known to us.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NotARepository(_) => {
-                Some("only a root filesystem pulled with `-g` has layers to commit")
-            }
+            Self::NotARepository(_) => Some(
+                "only a root filesystem pulled with `-g` has layers to commit; \
+                     one that krgo made is taken over with `crun-cargo adopt`",
+            ),
             Self::Uncommitted { .. } => {
                 Some("keep them with `crun-cargo commit`, or drop them with `--force`")
             }

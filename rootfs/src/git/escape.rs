@@ -16,8 +16,9 @@ pub(crate) fn escape(name: &[u8]) -> Cow<'_, [u8]> {
     })
 }
 
-/// The component a stored name stands for.
-pub(crate) fn unescape(name: &[u8]) -> Cow<'_, [u8]> {
+/// The component a stored name stands for: no two are stored alike.
+#[cfg(test)]
+fn unescape(name: &[u8]) -> Cow<'_, [u8]> {
     rewrite(name, |part| decode_first(part).filter(|decoded| reserved(decoded)))
 }
 

@@ -5,6 +5,7 @@
 //! The truth is in the store: original blobs and unpacked layers. Git objects are a view of them, and no
 //! git program is needed to write or read them.
 
+mod adopt;
 mod changes;
 mod checkout;
 mod claim;
@@ -47,6 +48,7 @@ pub(crate) mod uses;
 mod v1;
 mod view;
 
+pub use adopt::Adopted;
 pub use commit::Signature;
 pub use error::{Error, Result};
 pub use image::{layer_ids, parse_branch};

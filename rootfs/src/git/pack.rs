@@ -126,11 +126,6 @@ impl PackWriter {
         Ok(Self { directory, inner: Mutex::new(inner) })
     }
 
-    /// Says that the repository has an object already, so that it need not be packed again.
-    pub(crate) fn assume(&self, id: ObjectId) {
-        self.lock().known.insert(id);
-    }
-
     /// Adds an object and returns its name.
     pub(crate) fn add(
         &self,
@@ -329,8 +324,6 @@ fn encode_index(entries: &[Entry], pack: ObjectId) -> Vec<u8> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use std::process::Command;
-
     use super::*;
     use crate::git::scratch::Scratch;
 
@@ -354,12 +347,8 @@ mod tests {
         pack.finish().unwrap();
         scratch.git(&["fsck", "--strict"]);
         for (id, content) in names {
-            let output = Command::new("git")
-                .args(["cat-file", "blob", &id.to_string()])
-                .current_dir(&scratch.path)
-                .output()
-                .unwrap();
-            assert_eq!(output.stdout, content);
+            let shown = scratch.output(&["cat-file", "blob", &id.to_string()]);
+            assert_eq!(shown, content);
         }
         let left = std::fs::read_dir(scratch.path.join(".git/objects/pack")).unwrap().count();
         assert_eq!(left, 2, "one pack and one index, nothing temporary");

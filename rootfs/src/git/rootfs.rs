@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 use sys::Root;
 
 use super::{
+    adopt::{self, Adopted},
     changes::hash_large,
     checkout,
     create::{self, Options},
@@ -76,6 +77,12 @@ impl<'a> Rootfs<'a> {
     /// Makes a layer, an image and a branch of what changed.
     pub fn commit(&self, message: &Message<'_>) -> Result<Committed> {
         save::commit(self.store, self.directory, &self.repositories(), message)
+    }
+
+    /// Makes an image of a repository that krgo 1.4 or 1.5 left here. `truth` is an image with the same
+    /// files, which still knows what git did not store.
+    pub fn adopt(&self, truth: Option<&StoredImage>) -> Result<Adopted> {
+        adopt::adopt(self.store, self.directory, truth)
     }
 
     /// The checksum that krgo printed of a layer.

@@ -488,3 +488,80 @@ fn an_older_branch_can_be_gone_on_from() {
     made.check(&last);
     assert_eq!(last.image.layers.len(), 2);
 }
+
+/// What krgo 1.4 did: the tree of each layer added by git, with `json` and `layersize` in it.
+const OLD_KRGO: &str = r#"
+    git init -q -b start .
+    branch() {
+        git checkout -q -b "layer_$1_$(printf %064d "$1")"
+        echo "{\"id\":\"$1\",\"created\":\"2015-01-0$((1 + $1 % 9))T00:00:00Z\",\"os\":\"linux\",
+            \"architecture\":\"amd64\",\"comment\":\"step $1\",\"config\":{\"Cmd\":[\"bash\"],\"Env\":null}}" > json
+        echo 100 > layersize
+        git add . --all; git commit -q -m "adding layer $1"
+    }
+    mkdir -p etc bin dev gone/deep; echo p > etc/passwd; chmod 640 etc/passwd; echo su > bin/su; chmod 4755 bin/su
+    ln -s su bin/link; echo x > gone/deep/file; echo y > kind; branch 0
+    rm -r gone kind; mkdir kind; echo z > kind/file; branch 1
+    for n in 2 3 4 5 6 7 8 9 10 11; do echo $n > etc/step; branch $n; done
+"#;
+
+#[test]
+fn repositories_of_old_krgo_become_images() {
+    let truth = Stored::new(
+        "adopt",
+        "mkdir -p etc bin dev empty; echo p > etc/passwd; chmod 640 etc/passwd; chown 0:42 etc/passwd
+         echo su > bin/su; chmod 4755 bin/su; ln -s su bin/link; mknod dev/null c 1 3; chmod 1777 empty",
+    );
+    let old = truth.scratch.path.join("old");
+    fs::create_dir(&old).unwrap();
+    shell(
+        &old,
+        &format!(
+            "export GIT_CONFIG_GLOBAL=/dev/null; git() {{ command git -c user.name=k -c user.email=k@k \"$@\"; }}; {OLD_KRGO}"
+        ),
+    );
+    let plain = Rootfs::new(&truth.store, &old).adopt(None).unwrap();
+    assert_eq!((plain.image.layers.len(), plain.repaired, plain.nested), (12, 0, 0));
+    let config = plain.image.configuration().unwrap();
+    let steps = config.history().iter().flatten();
+    let comments: Vec<_> = steps.filter_map(|step| step.comment().clone()).collect();
+    assert_eq!(comments, (0..12).map(|n| format!("step {n}")).collect::<Vec<_>>());
+    assert!(plain.image.config.contains("\"Cmd\":[\"bash\"]"), "{}", plain.image.config);
+
+    let new = truth.scratch.path.join("new");
+    Rootfs::new(&truth.store, &new).unpack(&plain.image).unwrap();
+    assert_eq!(fs::read_to_string(new.join("etc/step")).unwrap(), "11\n");
+    assert_eq!(fs::read_to_string(new.join("kind/file")).unwrap(), "z\n");
+    assert!(fs::symlink_metadata(new.join("gone")).is_err());
+    assert!(
+        fs::symlink_metadata(new.join("layersize")).is_err(),
+        "krgo's files are no part of layers"
+    );
+    assert_eq!(fs::symlink_metadata(new.join("etc/passwd")).unwrap().mode() & 0o7777, 0o644);
+    fs::remove_dir_all(&new).unwrap();
+
+    let base = truth.store.image("base").unwrap();
+    let repaired = Rootfs::new(&truth.store, &old).adopt(Some(&base)).unwrap();
+    assert!(repaired.repaired >= 5, "{}", repaired.repaired);
+    Rootfs::new(&truth.store, &new).unpack(&repaired.image).unwrap();
+    let passwd = fs::symlink_metadata(new.join("etc/passwd")).unwrap();
+    assert_eq!((passwd.mode() & 0o7777, passwd.gid()), (0o640, 42));
+    assert_eq!(fs::symlink_metadata(new.join("bin/su")).unwrap().mode() & 0o7777, 0o4755);
+    assert_eq!(fs::symlink_metadata(new.join("empty")).unwrap().mode() & 0o7777, 0o1777);
+    assert_eq!(fs::symlink_metadata(new.join("dev/null")).unwrap().rdev(), 0x103);
+}
+
+#[test]
+fn a_hundred_and_thirty_layers_are_as_many_branches() {
+    let mut made = Made::new("many").layer("mkdir etc; echo base > etc/base");
+    for number in 1..130 {
+        made = made
+            .layer(&format!("mkdir etc; echo {number} > etc/f{number}; echo {number} > etc/base"));
+    }
+    let branches = made.pull();
+    assert_eq!(branches.len(), 130);
+    made.check();
+    assert_eq!(made.git(&["rev-list", "--count", "HEAD"]).trim(), "131");
+    let shown = made.git(&["show", &format!("{}:etc/base", branches[77])]);
+    assert_eq!(shown, "77\n");
+}

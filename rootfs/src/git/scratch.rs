@@ -1,6 +1,10 @@
 //! A directory for a test, with stock git at hand.
 
-use std::{ffi::OsStr, path::PathBuf, process::Command};
+use std::{
+    ffi::OsStr,
+    path::PathBuf,
+    process::{Command, Output},
+};
 
 pub(crate) struct Scratch {
     pub(crate) path: PathBuf,
@@ -19,9 +23,23 @@ impl Scratch {
         self.git_in("", arguments)
     }
 
-    /// Runs git in a directory below.
+    /// Runs git here and returns the bytes it printed.
+    #[track_caller]
+    pub(crate) fn output<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Vec<u8> {
+        self.start("", arguments).stdout
+    }
+
+    /// Runs git in a directory below; returns standard output and standard error.
     #[track_caller]
     pub(crate) fn git_in<S: AsRef<OsStr>>(&self, directory: &str, arguments: &[S]) -> String {
+        let output = self.start(directory, arguments);
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    #[track_caller]
+    #[allow(clippy::disallowed_methods, reason = "the tests ask stock git what it thinks")]
+    fn start<S: AsRef<OsStr>>(&self, directory: &str, arguments: &[S]) -> Output {
         let output = Command::new("git")
             .args(arguments)
             .current_dir(self.path.join(directory))
@@ -30,10 +48,9 @@ impl Scratch {
             .envs([("GIT_COMMITTER_NAME", "a"), ("GIT_COMMITTER_EMAIL", "a@b")])
             .output()
             .expect("git is installed");
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        assert!(output.status.success(), "git failed: {text}");
-        text
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "git failed: {error}");
+        output
     }
 }
 

@@ -32,7 +32,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use super::{
     CgroupManager, Command, Globals, Personality,
-    krgo::{Checkout, Commit},
+    krgo::{Adopt, Checkout, Commit},
     oci,
 };
 use crate::{
@@ -82,6 +82,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
             .or(&["container rm", "container remove"]),
         Command::new::<rm::Prune>("container prune", "Remove all containers that have ended"),
         Command::new::<pull::Pull>("pull", "Pull an image").or(&["image pull"]),
+        Command::new::<Adopt>("adopt", "Make an image of a root filesystem that krgo pulled"),
         Command::new::<Checkout>("checkout", "Show another layer's branch in a root filesystem"),
         Command::new::<images::Images>("images", "List images").or(&["image ls", "image list"]),
         Command::new::<tag::Rmi>("rmi", "Remove images").or(&["image rm", "image remove"]),

@@ -1,5 +1,6 @@
 //! Image layers as branches of a git repository: krgo's command line, and what it shares with ours.
 
+mod adopt;
 mod checkout;
 mod commit;
 mod directory;
@@ -7,6 +8,7 @@ mod login;
 mod pull;
 mod push;
 
+pub(crate) use adopt::Adopt;
 pub(crate) use checkout::Checkout;
 pub(crate) use commit::Commit;
 pub(crate) use pull::RootfsArgs;
@@ -31,6 +33,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
         Command::new::<pull::Pull>("pull", "Pull an image into a directory"),
         Command::new::<Commit>("commit", "Make a layer of what changed"),
         Command::new::<push::Push>("push", "Push the image a directory shows"),
+        Command::new::<Adopt>("adopt", "Make an image of what an older krgo pulled"),
         Command::new::<Checkout>("checkout", "Show another branch of a root filesystem"),
     ],
 };
