@@ -166,6 +166,28 @@ pub(crate) fn leave_hosts_dev_alone(spec: &mut Spec) {
     }
 }
 
+/// devpts refuses an owner that the container's user namespace does not map.
+pub(crate) fn leave_out_unmapped_tty_group(spec: &mut Spec) {
+    let is_mapped = |gid: u32| {
+        let maps = spec.id_maps.gids.iter();
+        maps.clone().any(|map| gid.checked_sub(map.container).is_some_and(|at| at < map.size))
+    };
+    let unmapped = |value: &Option<String>| {
+        let gid = value.as_deref().and_then(|value| value.parse().ok());
+        gid.is_none_or(|gid| !is_mapped(gid))
+    };
+    if !spec.namespaces.creates(NamespaceKind::User) {
+        return;
+    }
+    for mount in &mut spec.mounts {
+        if let MountSource::Filesystem(filesystem) = &mut mount.source
+            && filesystem.kind == "devpts"
+        {
+            filesystem.parameters.retain(|(key, value)| key != "gid" || !unmapped(value));
+        }
+    }
+}
+
 /// What every container may do with devices. It comes after a policy's own rules, because a container
 /// without `/dev/null` is no use to anybody.
 pub fn device_rules() -> Vec<DeviceRule> {

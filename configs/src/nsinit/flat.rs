@@ -83,7 +83,7 @@ fn own_devices_inside(spec: &mut Spec) {
     let inside = |maps: &[IdMap], host: u32| {
         let map =
             maps.iter().find(|map| host.checked_sub(map.host).is_some_and(|at| at < map.size));
-        map.map_or(host, |map| map.container + (host - map.host))
+        map.map_or(host, |map| map.container.saturating_add(host - map.host))
     };
     if spec.namespaces.creates(NamespaceKind::User) {
         for device in &mut spec.devices {

@@ -85,6 +85,7 @@ pub fn parse(text: &str, invocation: &Invocation) -> Result<Lowered<Spec>, Probl
         spec.root.path.clone_from(root);
     }
     defaults::leave_hosts_dev_alone(&mut spec);
+    defaults::leave_out_unmapped_tty_group(&mut spec);
     if spec.namespaces.get(NamespaceKind::Mount).is_none() {
         without_mounts(&mut spec);
     }

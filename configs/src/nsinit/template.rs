@@ -335,7 +335,7 @@ fn mounts(document: &mut Document, flags: &CreateFlags, findings: &mut Findings)
         match property.split_once('=') {
             Some((key, value)) => drop(properties.insert(key.to_owned(), value.to_owned())),
             None => {
-                findings.problem("--sysctl", format_args!("invalid system property {property}"))
+                findings.problem("--sysctl", format_args!("invalid system property {property}"));
             }
         }
     }
