@@ -89,3 +89,65 @@ fn every_make_target_that_is_named_exists() {
         }
     }
 }
+
+/// Rows of a Markdown table in docs/docker-0.5.md: the word in the first column, and the last column.
+fn docker_rows(heading: &str) -> Vec<(String, String)> {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/docker-0.5.md");
+    let text = fs::read_to_string(place).unwrap();
+    let table = text.split(heading).nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let word = row[3..].split([' ', '`']).next().unwrap();
+        let here = row.trim_end_matches(" |").rsplit("| ").next().unwrap();
+        (word.to_owned(), here.to_owned())
+    })
+    .collect()
+}
+
+#[test]
+fn docker_commands_of_2013_are_there_or_refused_with_a_sentence() {
+    let env = TestEnv::new();
+    let rows = docker_rows("## Commands");
+    assert!(rows.len() > 25, "the table is where this test looks");
+    for (command, here) in rows {
+        if here.starts_with("later") {
+            let run = env.run([&command, "x"]).code(125).one_clear_line();
+            run.stderr_has("yet").stderr_has("hint: ");
+        } else {
+            env.run([&command, "--help"]).success().stdout_has("Usage: ");
+        }
+    }
+}
+
+#[test]
+fn docker_flags_of_2013_work_or_are_refused() {
+    let Some(env) = TestEnv::root() else { return };
+    let image = env.pulled_busybox();
+    for (flag, here) in docker_rows("## Flags of") {
+        let flag = here.split('`').find(|word| word.starts_with("--")).unwrap_or(&flag);
+        let file = env.path("cid");
+        let value: Vec<&str> = match flag {
+            "-c" | "--cpu-shares" => vec!["512"],
+            "--cidfile" => vec![file.to_str().unwrap()],
+            "-e" => vec!["A=1"],
+            "-h" => vec!["box"],
+            "-m" => vec!["64m"],
+            "-p" => vec!["80"],
+            "-a" => vec!["stdout"],
+            "-u" => vec!["0"],
+            "--dns" => vec!["192.0.2.1"],
+            "-v" => vec!["/var/tmp:/mnt:ro"],
+            "-volumes-from" => vec!["other"],
+            "--entrypoint" => vec!["true"],
+            "--network none" => vec![],
+            _ => vec![],
+        };
+        let run = env.command(["run", "--rm"]).args(flag.split(' ')).args(&value);
+        let run = run.args([&image, "true"]).run();
+        if here.starts_with("later") {
+            run.code(125);
+        } else {
+            run.success();
+        }
+    }
+}

@@ -28,6 +28,15 @@ macro_rules! missing {
 }
 
 missing! {
+    /// Build an image from a Dockerfile
+    Build:
+        "build: Dockerfiles are not understood yet",
+        "run the steps in a container and `crun-cargo commit` it, or build with another tool and `crun-cargo \
+         load` the result";
+    /// Insert a file into an image
+    Insert:
+        "insert: a file cannot be put into an image directly yet",
+        "`crun-cargo unpack IMAGE DIR`, copy the file into DIR, then `crun-cargo repack`";
     /// Attach to a container in the background
     Attach:
         "attach: there are no containers in the background yet, and those in the foreground are \

@@ -142,6 +142,9 @@ pub(crate) static PERSONALITY: Personality = Personality {
             "Not yet: there are no containers in the background",
         )
         .or(&["container attach"]),
+        Command::new::<missing::Build>("build", "Not yet: Dockerfiles are not understood")
+            .or(&["image build"]),
+        Command::new::<missing::Insert>("insert", "Not yet: see unpack and repack"),
         Command::new::<missing::Logs>("logs", "Not yet: output is not kept")
             .or(&["container logs"]),
         Command::new::<missing::Port>("port", "Not yet: ports cannot be published")
