@@ -234,6 +234,80 @@ fn nothing_is_collected_while_it_is_pulled() {
     assert!(place.store().image("x").is_ok());
 }
 
+/// Swaps a directory and a symlink to the canary in a tree, as fast as it can, until dropped.
+struct Swapper {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<u64>>,
+}
+
+impl Swapper {
+    fn new(tree: &std::path::Path, canary: &str) -> Self {
+        use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+        fs::create_dir_all(tree.join("d/sub")).unwrap();
+        fs::write(tree.join("d/file"), "mine").unwrap();
+        std::os::unix::fs::symlink(canary, tree.join("link")).unwrap();
+        // By descriptor: the tree itself may be moved.
+        let tree = rustix::fs::openat(CWD, tree, OFlags::PATH, Mode::empty()).unwrap();
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut swaps = 0;
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                let exchange = RenameFlags::EXCHANGE;
+                if rustix::fs::renameat_with(&tree, "d", &tree, "link", exchange).is_ok() {
+                    swaps += 1;
+                }
+            }
+            swaps
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    fn finish(mut self) -> u64 {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+#[test]
+fn links_that_are_swapped_meanwhile_lead_nowhere() {
+    let place = Place::new();
+    let canary = support::Canary::new(&place);
+    let store = place.store();
+    let image = add_image(&store, "x", &[Tar::new().file("f", "x").end()]).unwrap();
+    let options = rootfs::SnapshotOptions { copy: true, ..Default::default() };
+    let snapshot = store.snapshot(&image, "c", options).unwrap();
+    let swapper = Swapper::new(&support::directory_of(&snapshot), canary.path());
+    for _ in 0..500 {
+        let mut tar = Vec::new();
+        // It may fail, as what was found may be something else a moment later; it may not leak.
+        let _ = store.export(&snapshot, &mut tar);
+        let _ = store.diff(&snapshot);
+        assert!(!tar.windows(8).any(|window| window == b"precious"));
+    }
+    assert!(swapper.finish() > 500);
+    canary.is_untouched();
+}
+
+#[test]
+fn removal_does_not_follow_links_that_are_swapped_meanwhile() {
+    let place = Place::new();
+    let canary = support::Canary::new(&place);
+    let store = place.store();
+    let image = add_image(&store, "x", &[]).unwrap();
+    for _ in 0..500 {
+        let snapshot = store.snapshot(&image, "c", rootfs::SnapshotOptions::default()).unwrap();
+        let swapper = Swapper::new(&support::directory_of(&snapshot), canary.path());
+        // Something may be missed while it moves; then it is removed the next time.
+        let _ = store.remove_snapshot("c");
+        swapper.finish();
+        assert!(store.open_snapshot("c").is_err());
+    }
+    canary.is_untouched();
+    store.prune(false).unwrap();
+    assert!(names(&place.path("store/tmp")).is_empty());
+}
+
 /// A small filesystem, unmounted at the end.
 struct Small(std::path::PathBuf);
 
