@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat};
 
 use crate::{
     error::{During, Result},
+    image::StoredImage,
     name,
     overlay::{self, Namespace},
     snapshot::{Snapshot, SnapshotKind},
@@ -51,19 +52,28 @@ pub(crate) type Differences = BTreeMap<Vec<u8>, Difference>;
 impl Store {
     /// What the container changed, sorted by path.
     pub fn diff(&self, snapshot: &Snapshot) -> Result<Vec<Change>> {
-        let found = snapshot.differences()?;
-        let changes = found.into_iter().map(|(path, difference)| {
-            let (kind, stat) = match difference {
-                Difference::Present { stat, existed: false } => (ChangeKind::Added, stat),
-                Difference::Present { stat, existed: true } => (ChangeKind::Modified, stat),
-                Difference::Gone { before } => (ChangeKind::Deleted, before),
-            };
-            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-            let size = if is_file { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
-            Change { kind, path: Path::new("/").join(OsStr::from_bytes(&path)), size }
-        });
-        Ok(changes.filter(|change| change.path != Path::new("/")).collect())
+        Ok(listed(snapshot.differences()?))
     }
+
+    /// What is different in one image compared with another, sorted by path.
+    pub fn diff_images(&self, before: &StoredImage, after: &StoredImage) -> Result<Vec<Change>> {
+        let found = between(&after.union(), &before.union()).during("compare", &after.id)?;
+        Ok(listed(found))
+    }
+}
+
+fn listed(found: Differences) -> Vec<Change> {
+    let changes = found.into_iter().map(|(path, difference)| {
+        let (kind, stat) = match difference {
+            Difference::Present { stat, existed: false } => (ChangeKind::Added, stat),
+            Difference::Present { stat, existed: true } => (ChangeKind::Modified, stat),
+            Difference::Gone { before } => (ChangeKind::Deleted, before),
+        };
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let size = if is_file { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
+        Change { kind, path: Path::new("/").join(OsStr::from_bytes(&path)), size }
+    });
+    changes.filter(|change| change.path != Path::new("/")).collect()
 }
 
 impl Snapshot {
@@ -147,7 +157,11 @@ pub(crate) fn of_copy(
     below: &Union,
     namespace: Namespace,
 ) -> io::Result<Differences> {
-    let now = Union::new(vec![directory.to_owned()], namespace);
+    between(&Union::new(vec![directory.to_owned()], namespace), below)
+}
+
+/// Compares two trees as a whole.
+fn between(now: &Union, below: &Union) -> io::Result<Differences> {
     let mut found = Collected::default();
     now.walk(|path, shown| -> io::Result<()> {
         if path.is_empty() {
@@ -178,6 +192,9 @@ pub(crate) fn of_copy(
 /// Copies keep times to the nanosecond, and writing changes them.
 fn is_same(before: &Stat, now: &Stat) -> bool {
     let is_file = FileType::from_raw_mode(now.st_mode) == FileType::RegularFile;
+    if (before.st_dev, before.st_ino) == (now.st_dev, now.st_ino) {
+        return true; // of the same layer
+    }
     let key = |stat: &Stat| {
         let size = if is_file { stat.st_size } else { 0 };
         (
