@@ -20,12 +20,9 @@ pub(super) fn dump(container: &Container, options: &CheckpointOptions) -> Result
     let pid = container.state()?.pid.ok_or_else(|| Error::NotFound(container.id().clone()))?;
     let path = format!("/proc/{pid}/mountinfo");
     let table = fs::read_to_string(&path).or_fail(|| format!("read {path}"))?;
-    let record = Record {
-        mounts: external::mounts(&table, &spec)?,
-        stdio: external::stdio(pid, &table)?,
-    };
-    fs::create_dir_all(&options.images)
-        .or_fail(|| format!("make {}", options.images.display()))?;
+    let record =
+        Record { mounts: external::mounts(&table, &spec)?, stdio: external::stdio(pid, &table)? };
+    fs::create_dir_all(&options.images).or_fail(|| format!("make {}", options.images.display()))?;
 
     #[allow(clippy::disallowed_methods, reason = "criu, found in the system's own directories")]
     let mut command = std::process::Command::new(criu()?);

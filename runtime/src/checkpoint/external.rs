@@ -43,8 +43,7 @@ impl<'a> Line<'a> {
 
     /// Filesystems criu makes anew.
     fn is_virtual(&self) -> bool {
-        self.root == "/"
-            && matches!(self.kind, "proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue")
+        self.root == "/" && matches!(self.kind, "proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue")
     }
 }
 
@@ -84,7 +83,12 @@ fn is_part_of_virtual(line: &Line<'_>, lines: &[Line<'_>]) -> bool {
 
 impl External {
     /// What a restored container gets there.
-    pub(super) fn source(&self, point: &Path, spec: &Spec, cgroup: Option<&Cgroup>) -> Result<PathBuf> {
+    pub(super) fn source(
+        &self,
+        point: &Path,
+        spec: &Spec,
+        cgroup: Option<&Cgroup>,
+    ) -> Result<PathBuf> {
         let source = match self {
             Self::Device(path) => Some(path.clone()),
             Self::Bind => spec.mounts.iter().find_map(|mount| match &mount.source {

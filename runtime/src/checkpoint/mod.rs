@@ -130,7 +130,10 @@ fn failure(verb: &str, options: &CheckpointOptions, log: &str) -> Error {
     let reason = text.lines().find_map(|line| line.split_once("Error (")).map_or("", |it| it.1);
     // `criu/files.c:12): what`
     let reason = reason.split_once("): ").map_or(reason, |it| it.1);
-    Error::Unsupported(format!("criu cannot {verb} the container: {reason} (see {})", path.display()))
+    Error::Unsupported(format!(
+        "criu cannot {verb} the container: {reason} (see {})",
+        path.display()
+    ))
 }
 
 /// D-37: what would come back weaker or not at all.

@@ -56,9 +56,8 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn options(&self, leave_running: bool) -> anyhow::Result<CheckpointOptions> {
-        let whole = |path: &Path| {
-            absolute(path).with_context(|| format!("cannot use {}", path.display()))
-        };
+        let whole =
+            |path: &Path| absolute(path).with_context(|| format!("cannot use {}", path.display()));
         Ok(CheckpointOptions {
             images: whole(&self.image_path)?,
             work: self.work_path.as_deref().map(whole).transpose()?,
