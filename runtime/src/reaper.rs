@@ -83,7 +83,9 @@ fn bury(program: Pid) -> Option<u8> {
                 ended = u8::try_from(code & 0xff).ok();
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => {
-                ended = u8::try_from(128 + signal as i32).ok();
+                #[allow(clippy::as_conversions, reason = "the enum has no other way to its number")]
+                let number = signal as i32;
+                ended = u8::try_from(128 + number).ok();
             }
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return ended,
             Ok(_) | Err(_) => {}
