@@ -116,7 +116,7 @@ fn todays_commands_do_what_the_tutorial_says() {
 fn the_old_commands_still_work() {
     let Some(place) = Place::new() else { return };
     // While nsinit has no `exec`, there is nothing to type.
-    let nsinit = place.env.run(["nsinit", "--help"]);
+    let nsinit = place.env.other(place.bin.join("nsinit").to_str().unwrap(), ["--help"]).run();
     if !nsinit.text().contains("exec") {
         integration::skip("nsinit has no exec");
         return;
