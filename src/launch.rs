@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-use configs::{Mount, MountSource, Overlay, Root, Spec};
+use configs::{Mount, MountSource, NamespaceKind, Overlay, Root, Spec};
 use oci_spec::image::ImageConfiguration;
 use rootfs::{Change, ChangeKind, Snapshot, SnapshotKind, SnapshotOptions, Store, StoredImage};
 use runtime::{Containers, ExitStatus, Stdio, foreground};
@@ -69,9 +69,7 @@ pub(crate) fn run(
     let etc = launch.request.etc_files()?;
     let mut spec = lowered.value.spec;
     if let Base::Sandbox(path) | Base::Directory { path, .. } = &launch.base {
-        // A container that could write git's file would choose what git on the host obeys.
-        let ours = rootfs::git::ours_in(path).iter();
-        spec.masked_paths.extend(ours.map(|name| Path::new("/").join(name)));
+        hide_ours(path, &mut spec);
     }
     spec.root.read_only |= matches!(launch.base, Base::Directory { read_only: true, .. });
     let record = Record {
@@ -270,6 +268,15 @@ fn origin(base: &Base) -> Origin {
         }
         Base::Sandbox(path) => Origin::Sandbox(path.clone()),
         Base::Directory { path, .. } => Origin::Directory(path.clone()),
+    }
+}
+
+/// Hides our own files in a root filesystem with branches: a container that could write git's file would
+/// choose what git on the host obeys.
+pub(crate) fn hide_ours(rootfs: &Path, spec: &mut Spec) {
+    if spec.namespaces.get(NamespaceKind::Mount).is_some() {
+        let ours = rootfs::git::ours_in(rootfs).iter();
+        spec.masked_paths.extend(ours.map(|name| Path::new("/").join(name)));
     }
 }
 

@@ -28,7 +28,10 @@ mod tags;
 mod version;
 
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use super::{
     CgroupManager, Command, Globals, Personality,
@@ -237,10 +240,17 @@ fn hand_over(first: &str, rest: &[OsString]) -> Option<&'static Personality> {
     if first == "exec" {
         return exec::door(rest);
     }
-    if first == "commit" && rest.iter().any(names_a_rootfs) {
+    if first == "commit" && (rest.iter().any(names_a_rootfs) || means_this_directory(rest)) {
         return Some(&COMMIT_OF_DIRECTORY);
     }
     (!is_ours && is_oci()).then_some(&oci::PERSONALITY)
+}
+
+/// Whether `commit` names no container and is typed inside a root filesystem with branches.
+fn means_this_directory(rest: &[OsString]) -> bool {
+    let parser = || GlobalArgs::augment_args(Commit::augment_args(clap::Command::new("commit")));
+    !rootfs::git::ours_in(Path::new(".")).is_empty()
+        && parser().no_binary_name(true).try_get_matches_from(rest).is_ok()
 }
 
 fn globals(personality: &'static Personality, typed: Vec<ArgMatches>) -> anyhow::Result<Globals> {

@@ -199,7 +199,11 @@ impl Exec {
         }
         let snapshot = match (&store, &self.image) {
             (Some(store), Some(image)) => Some(Files::of(store, image, id, &mut spec)?),
-            _ => None,
+            _ => {
+                let rootfs = spec.root.path.clone();
+                launch::hide_ours(&rootfs, &mut spec);
+                None
+            }
         };
         let options =
             foreground::Options { bundle: place::directory()?, ..foreground::Options::default() };

@@ -1,0 +1,154 @@
+//! Root filesystems with a branch per layer, through the program and stock git.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use integration::{Finished, Image, Layer, Need, Registry, TestEnv, tar::Entry};
+
+/// Two layers with what git cannot store.
+fn image() -> Image {
+    let base = [
+        Entry::directory("bin"),
+        Entry::directory("empty").mode(0o1777),
+        Entry::program("bin/tool", "tool").mode(0o4755).owner(3, 4),
+        Entry::file("etc-file", "one"),
+        Entry::char("null", 1, 3),
+    ];
+    let upper = [Entry::file("etc-file", "two").mode(0o600), Entry::whiteout("empty")];
+    Image::new(vec![Layer::of(&base), Layer::of(&upper)])
+}
+
+struct Place {
+    env: TestEnv,
+    registry: Registry,
+}
+
+impl Place {
+    fn new() -> Option<Self> {
+        let git = Need::Program("git", "git");
+        let env =
+            TestEnv::with(&[Need::Root, git, Need::Program("docker-registry", "docker-registry")])?;
+        let registry = env.registry();
+        registry.push("me/app:1", &image().build());
+        Some(Self { env, registry })
+    }
+
+    fn git(&self, words: &[&str]) -> Finished {
+        let git = self.env.other("git", words).env("CRUN_CARGO_ROOT", self.env.store());
+        git.current_dir(self.env.path("app")).run()
+    }
+
+    fn pull(&self) {
+        let name = self.registry.name("me/app:1");
+        self.env.run(["pull", "-q", &name, "-r", "app", "-g"]).success();
+    }
+
+    fn branches(&self) -> Vec<String> {
+        let listed = self.git(&["branch", "--format=%(refname:short)"]).success().text();
+        listed.lines().map(str::to_owned).collect()
+    }
+
+    fn manifest(&self, registry: &Registry, repository: &str, tag: &str) -> Vec<u8> {
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        let accept = [(
+            "Accept",
+            "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json",
+        )];
+        let answer = registry.ask("GET", &path, &accept, &[], repository);
+        assert_eq!(answer.status, 200, "{path}");
+        answer.body
+    }
+}
+
+#[test]
+fn what_was_pulled_is_pushed_byte_for_byte() {
+    let Some(place) = Place::new() else { return };
+    place.pull();
+    let empty = Registry::start(&place.env.path("empty"), integration::Guard::None);
+    let name = empty.name("you/copy:2");
+    place.env.run(["push", "-q", &name, "-r", "app"]).success();
+    let (before, after) =
+        (place.manifest(&place.registry, "me/app", "1"), place.manifest(&empty, "you/copy", "2"));
+    assert_eq!(before, after, "the manifest names every digest");
+}
+
+#[test]
+fn gits_own_checkout_is_completed_by_the_hook() {
+    let Some(place) = Place::new() else { return };
+    place.pull();
+    let branches = place.branches();
+    assert_eq!(branches.len(), 2);
+    let stat = |name: &str| fs::symlink_metadata(place.env.path("app").join(name));
+    for round in 0..2 {
+        let mode = stat("bin/tool").unwrap().mode() & 0o7777;
+        assert_eq!((mode, stat("bin/tool").unwrap().uid()), (0o4755, 3), "round {round}");
+        assert_eq!(stat("etc-file").unwrap().mode() & 0o7777, 0o600);
+        assert!(stat("empty").is_err());
+        place.git(&["checkout", "-q", &branches[0]]).success();
+        assert_eq!(stat("empty").unwrap().mode() & 0o7777, 0o1777);
+        assert_eq!(stat("null").unwrap().rdev(), 0x103);
+        place.git(&["status", "--porcelain"]).success().stdout("");
+        place.git(&["checkout", "-q", &branches[1]]).success();
+        place.git(&["status", "--porcelain"]).success().stdout("");
+        place.git(&["fsck", "--strict"]).success();
+    }
+}
+
+#[test]
+fn commits_without_words_are_found_from_inside() {
+    let Some(place) = Place::new() else { return };
+    place.pull();
+    fs::write(place.env.path("app/new"), "new").unwrap();
+    let inside = place.env.path("app");
+    let commit = |words: &[&str]| place.env.command(words).current_dir(&inside).run();
+    commit(&["commit", "-m", "from inside"]).success();
+    assert_eq!(place.branches().len(), 3);
+    place.git(&["log", "-1", "--format=%s"]).success().stdout("from inside\n");
+    commit(&["commit", "-r", "app", "-m", "again"]).failure().stderr_has("no changes to extract");
+    let name = place.registry.name("me/app:2");
+    commit(&["push", "-q", &name]).success();
+    place.env.run(["run", "--rm", "--network", "none", &name, "/new"]).code(126);
+}
+
+#[test]
+fn a_wrong_directory_gets_a_helpful_answer() {
+    let Some(place) = Place::new() else { return };
+    place.pull();
+    let result = place.env.run(["commit", "-r", "app_other", "-m", "x"]).failure();
+    let found = "no rootfs at ./app_other; found ./app (layer_1_";
+    result.stderr_has(found).stderr_has("use -r app").one_clear_line();
+    let again = place.env.run(["pull", "-q", &place.registry.name("me/app:1"), "-r", "app", "-g"]);
+    again.failure().stderr_has("is not empty");
+    fs::create_dir(place.env.path("plain")).unwrap();
+    place
+        .env
+        .run(["commit", "-r", "plain", "-m", "x"])
+        .failure()
+        .stderr_has("not a git repository");
+}
+
+#[test]
+fn an_image_that_a_root_filesystem_needs_stays() {
+    let Some(place) = Place::new() else { return };
+    place.pull();
+    let name = place.registry.name("me/app:1");
+    place.env.run(["rmi", &name]).failure().stderr_has("root filesystem");
+    place.env.run(["image", "prune", "-a", "-f"]).success();
+    fs::write(place.env.path("app/new"), "new").unwrap();
+    place.env.run(["commit", "-r", "app", "-m", "x"]).success();
+    fs::remove_dir_all(place.env.path("app")).unwrap();
+    place.env.run(["image", "prune", "-a", "-f"]).success();
+    place.env.run(["images", "-q"]).success().stdout("");
+    assert_eq!(fs::read_dir(place.env.store().join("git")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_killed_pull_is_simply_done_again() {
+    let Some(place) = Place::new() else { return };
+    // As after SIGKILL while files were being made.
+    let app = place.env.path("app");
+    fs::create_dir_all(app.join("half")).unwrap();
+    fs::write(app.join(".crun-cargo-unfinished"), "").unwrap();
+    place.pull();
+    assert!(!Path::new(&app.join("half")).exists());
+    place.git(&["status", "--porcelain"]).success().stdout("");
+}
