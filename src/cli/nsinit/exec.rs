@@ -181,7 +181,7 @@ impl Exec {
         file: Option<&Path>,
     ) -> anyhow::Result<ExitStatus> {
         let store = self.image.as_ref().map(|_| Store::open(&globals.home.root)).transpose()?;
-        let text = self.document(file)?;
+        let text = document(file, &self.create)?;
         let lowered = nsinit::parse(&text, &self.invocation(id)?);
         let lowered = match file {
             Some(file) => lowered.with_context(|| file.display().to_string())?,
@@ -210,20 +210,6 @@ impl Exec {
         let status = foreground::run(containers, id, &spec, options);
         drop(snapshot);
         Ok(status?)
-    }
-
-    fn document(&self, file: Option<&Path>) -> anyhow::Result<String> {
-        if let Some(file) = file {
-            log::info!("using {}", file.display());
-            return fs::read_to_string(file)
-                .with_context(|| format!("cannot read {}", file.display()));
-        }
-        let directory = env::current_dir().context("cannot find the working directory")?;
-        let mut flags = self.create.clone().flags();
-        if let Some(rootfs) = &flags.rootfs {
-            flags.rootfs = Some(directory.join(rootfs).to_string_lossy().into_owned());
-        }
-        Ok(nsinit::template(&directory.to_string_lossy(), &flags)?.print()?)
     }
 
     fn invocation(&self, id: &ContainerId) -> anyhow::Result<Invocation> {
@@ -276,6 +262,20 @@ impl Exec {
         let status = launch::run(&globals.home, &store, globals.cgroup_manager, launch)?;
         Ok(ExitCode::from(status.code()))
     }
+}
+
+/// The file, or the template with its flags.
+pub(super) fn document(file: Option<&Path>, create: &CreateArgs) -> anyhow::Result<String> {
+    if let Some(file) = file {
+        log::info!("using {}", file.display());
+        return fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()));
+    }
+    let directory = env::current_dir().context("cannot find the working directory")?;
+    let mut flags = create.clone().flags();
+    if let Some(rootfs) = &flags.rootfs {
+        flags.rootfs = Some(directory.join(rootfs).to_string_lossy().into_owned());
+    }
+    Ok(nsinit::template(&directory.to_string_lossy(), &flags)?.print()?)
 }
 
 fn is_taken(error: &anyhow::Error) -> bool {

@@ -1,6 +1,7 @@
 //! nsinit's command line, both versions of it: the older one kept its container beside container.json,
 //! the later one by an id.
 
+mod checkpoint;
 mod config;
 mod create_flags;
 mod exec;
@@ -40,6 +41,8 @@ pub(crate) static PERSONALITY: Personality = Personality {
         Command::new::<oom::Oom>("oom", "Tell when a container runs out of memory"),
         Command::new::<pause::Pause>("pause", "Freeze a container"),
         Command::new::<pause::Unpause>("unpause", "Let a frozen container go on"),
+        Command::new::<checkpoint::Checkpoint>("checkpoint", "Dump a container into files"),
+        Command::new::<checkpoint::Restore>("restore", "Make a container of a dump"),
     ],
 };
 
