@@ -11,8 +11,8 @@ use nix::sys::{
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{
-    CheckpointOptions, Container, ContainerId, Containers, CreateOptions, Error, ExecOptions, ExitStatus, Result,
-    Running, Status, Stdio,
+    CheckpointOptions, Container, ContainerId, Containers, CreateOptions, Error, ExecOptions,
+    ExitStatus, Result, Running, Status, Stdio,
     create::{self, Gate},
     error::OrFail,
     relay::Relay,
