@@ -117,17 +117,6 @@ pub(crate) fn ensure(
     }
 }
 
-/// The image of that name for this machine, pulled only if it is not here.
-pub(crate) fn ensure_plain(store: &Store, typed: &str) -> anyhow::Result<StoredImage> {
-    let access = Access::default();
-    let wanted =
-        Wanted { source: typed.parse()?, platform: None, policy: Policy::Missing, access: &access };
-    // Without a terminal, standard error is the program's alone.
-    let is_silent = !io::IsTerminal::is_terminal(&io::stderr());
-    let progress = Progress::new(crate::progress::Mode::Auto, is_silent);
-    ensure(store, typed, &wanted, &progress)
-}
-
 /// The image a person means, among those that are here: by name, or by the beginning of its id.
 pub(crate) fn find(store: &Store, typed: &str) -> anyhow::Result<StoredImage> {
     // A name that exists is preferred to an id that happens to begin like it.

@@ -310,17 +310,6 @@ fn root(store: &Store, base: &Base, record: &Record, asked: Root) -> anyhow::Res
     Ok(with_snapshot(snapshot, asked))
 }
 
-/// A root made of an image's files, whose changes are apart and are not to be kept.
-pub(crate) fn root_of_image(
-    store: &Store,
-    image: &StoredImage,
-    id: &str,
-    asked: Root,
-) -> anyhow::Result<Root> {
-    let options = SnapshotOptions { ephemeral: true, ..SnapshotOptions::default() };
-    Ok(with_snapshot(store.snapshot(image, id, options)?, asked))
-}
-
 fn with_snapshot(snapshot: Snapshot, asked: Root) -> Root {
     match snapshot.kind {
         SnapshotKind::Overlay { lower, upper, work, options } => {

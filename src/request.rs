@@ -209,7 +209,7 @@ fn cgroup(
 ) -> Option<(PathBuf, CgroupDriver)> {
     match manager {
         CgroupManager::Disabled => None,
-        CgroupManager::Cgroupfs => {
+        CgroupManager::Cgroupfs | CgroupManager::IfAllowed => {
             let parent = parent.unwrap_or(Path::new("/crun-cargo"));
             Some((parent.join(id), CgroupDriver::Cgroupfs))
         }

@@ -37,6 +37,9 @@ pub(crate) enum CgroupManager {
     /// We write the file system.
     #[default]
     Cgroupfs,
+    /// The same, but without limits there need be none: a user without privileges may not make any.
+    #[value(skip)]
+    IfAllowed,
     /// systemd, asked over D-Bus.
     Systemd,
     /// Nobody: containers stay in the caller's cgroup, without limits.

@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
-    process::{self, ExitCode},
+    process::ExitCode,
 };
 
 use anyhow::{Context, bail};
@@ -14,7 +14,6 @@ use configs::{
     Mount, NamespaceKind, Spec,
     nsinit::{self, Invocation, ProcessFlags},
 };
-use rootfs::Store;
 use runtime::{
     Container, ContainerId, Containers, Error, ExecOptions, ExitStatus, Status, foreground,
 };
@@ -22,10 +21,7 @@ use runtime::{
 use super::{create_flags::CreateArgs, place, place::Id};
 use crate::{
     cli::{CgroupManager, Globals, Verb},
-    home, images,
-    launch::{self, Base, Launch},
-    output,
-    request::Request,
+    home, output,
 };
 
 #[derive(Args, Debug)]
@@ -48,10 +44,6 @@ pub(super) struct Exec {
     /// Describes the container [default: container.json of this directory, else a template]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-
-    /// Take the files of an image
-    #[arg(long, value_name = "IMAGE")]
-    image: Option<String>,
 
     /// Run as USER[:GROUP]
     #[arg(long, short, value_name = "USER[:GROUP]")]
@@ -89,8 +81,8 @@ pub(super) struct Exec {
     command: Vec<String>,
 }
 
-/// Whether an `exec` of the main command line is this one: it is told what to make a container from, or
-/// the directory says it.
+/// Whether an `exec` of the main command line is this one: the directory says what to start or join, and
+/// no flag says otherwise.
 pub(crate) fn is_meant(words: &[OsString]) -> bool {
     let options = words.iter().map(|word| word.to_string_lossy());
     let mut options = options.take_while(|word| word.starts_with('-') && word != "--");
@@ -99,7 +91,7 @@ pub(crate) fn is_meant(words: &[OsString]) -> bool {
             word.strip_prefix(flag).is_some_and(|it| it.is_empty() || it.starts_with('='))
         })
     };
-    options.any(|word| makes(&word)) || matches!(place::file_here(), Ok(Some(_)))
+    !options.any(|word| makes(&word)) && matches!(place::file_here(), Ok(Some(_)))
 }
 
 impl Verb for Exec {
@@ -118,9 +110,6 @@ impl Verb for Exec {
             None if self.create.is_given() && self.create.rootfs.is_none() => None,
             None => place::file_here()?,
         };
-        if let (None, Some(image)) = (&file, self.image.clone()) {
-            return self.run_image(globals, &image);
-        }
         let id = self.name(file.as_deref())?;
         let status = self.enter_or_start(globals, &id, file.as_deref())?;
         Ok(ExitCode::from(status.code()))
@@ -128,11 +117,8 @@ impl Verb for Exec {
 }
 
 impl Exec {
-    /// Containers of images are made anew each time, unless they have a name to find them by.
+    /// A file elsewhere describes a container without a place of its own.
     fn name(&self, file: Option<&Path>) -> anyhow::Result<ContainerId> {
-        if self.image.is_some() && !self.id.is_given() {
-            return Ok(format!("nsinit_{}_{}", process::id(), moment()).parse()?);
-        }
         let here = place::file_here()?;
         if file.is_some() && file == here.as_deref() {
             self.id.choose()
@@ -180,7 +166,6 @@ impl Exec {
         id: &ContainerId,
         file: Option<&Path>,
     ) -> anyhow::Result<ExitStatus> {
-        let store = self.image.as_ref().map(|_| Store::open(&globals.home.root)).transpose()?;
         let text = document(file, &self.create)?;
         let lowered = nsinit::parse(&text, &self.invocation(id)?);
         let lowered = match file {
@@ -197,29 +182,14 @@ impl Exec {
         if !self.no_resolv_conf {
             share_resolver(&mut spec);
         }
-        let snapshot = match (&store, &self.image) {
-            (Some(store), Some(image)) => Some(Files::of(store, image, id, &mut spec)?),
-            _ => {
-                let rootfs = spec.root.path.clone();
-                launch::hide_ours(&rootfs, &mut spec);
-                None
-            }
-        };
         let options =
             foreground::Options { bundle: place::directory()?, ..foreground::Options::default() };
-        let status = foreground::run(containers, id, &spec, options);
-        drop(snapshot);
-        Ok(status?)
+        Ok(foreground::run(containers, id, &spec, options)?)
     }
 
     fn invocation(&self, id: &ContainerId) -> anyhow::Result<Invocation> {
         let directory = env::current_dir().context("cannot find the working directory")?;
-        let root = match (&self.create.rootfs, &self.image) {
-            (Some(rootfs), _) => Some(directory.join(rootfs)),
-            // The layers take its place.
-            (None, Some(_)) => Some(PathBuf::from("/")),
-            (None, None) => None,
-        };
+        let root = self.create.rootfs.as_ref().map(|rootfs| directory.join(rootfs));
         Ok(Invocation {
             directory,
             unique_name: id.as_str().to_owned(),
@@ -239,28 +209,6 @@ impl Exec {
             env: self.env.clone(),
             tty: self.tty,
         }
-    }
-
-    /// Without a file, an image has all that is needed.
-    fn run_image(self, globals: &Globals, name: &str) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
-        let mut request = Request { env: self.env, interactive: true, ..Request::default() };
-        let overrides = &mut request.overrides;
-        overrides.args = self.command;
-        overrides.entrypoint = Some(Vec::new());
-        overrides.terminal = self.tty;
-        overrides.user = self.user;
-        overrides.workdir = self.cwd.map(PathBuf::from);
-        let image = Box::new(images::ensure_plain(&store, name)?);
-        let launch = Launch {
-            base: Base::Image { name: name.to_owned(), image },
-            request,
-            name: None,
-            remove: true,
-            cidfile: None,
-        };
-        let status = launch::run(&globals.home, &store, globals.cgroup_manager, launch)?;
-        Ok(ExitCode::from(status.code()))
     }
 }
 
@@ -282,12 +230,6 @@ fn is_taken(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<Error>(), Some(Error::Exists(_)))
 }
 
-/// Something no other call of this process' number shares.
-fn moment() -> u128 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map(|now| now.as_micros()).unwrap_or_default()
-}
-
 /// With the host's network comes the host's resolver; the old program left that to people.
 fn share_resolver(spec: &mut Spec) {
     const FILE: &str = "/etc/resolv.conf";
@@ -298,29 +240,5 @@ fn share_resolver(spec: &mut Spec) {
         let mut mount = Mount::bind(FILE.into(), FILE.into());
         mount.set = configs::AttrFlags::RDONLY;
         spec.mounts.push(mount);
-    }
-}
-
-/// An image's files with a container's changes, gone when the container is.
-struct Files<'s> {
-    store: &'s Store,
-    id: String,
-}
-
-impl<'s> Files<'s> {
-    fn of(store: &'s Store, name: &str, id: &ContainerId, spec: &mut Spec) -> anyhow::Result<Self> {
-        let image = images::ensure_plain(store, name)?;
-        let id = id.as_str().to_owned();
-        spec.root = launch::root_of_image(store, &image, &id, std::mem::take(&mut spec.root))?;
-        Ok(Self { store, id })
-    }
-}
-
-impl Drop for Files<'_> {
-    fn drop(&mut self) {
-        // The program's exit status matters more.
-        if let Err(error) = self.store.remove_snapshot(&self.id) {
-            log::warn!("cannot remove the container's files: {error}");
-        }
     }
 }

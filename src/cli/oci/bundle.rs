@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
-use configs::{CgroupDriver, Lowered, Spec, oci};
+use configs::{CgroupDriver, Lowered, Resources, Spec, oci};
 use runtime::{ContainerId, Stdio};
 
 use crate::cli::{CgroupManager, Globals};
@@ -65,7 +65,7 @@ impl Making {
             fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let driver = match globals.cgroup_manager {
             CgroupManager::Systemd => CgroupDriver::Systemd,
-            CgroupManager::Cgroupfs | CgroupManager::Disabled => CgroupDriver::Cgroupfs,
+            _ => CgroupDriver::Cgroupfs,
         };
         let surroundings = oci::Bundle { directory: &directory, id: id.as_str(), driver };
         let lowered =
@@ -73,6 +73,9 @@ impl Making {
         let mut spec = warn(lowered);
         if globals.cgroup_manager == CgroupManager::Disabled {
             spec.cgroup = None;
+        }
+        if globals.cgroup_manager == CgroupManager::IfAllowed {
+            leave_cgroup_without_limits(&mut spec);
         }
         spec.no_pivot = self.no_pivot;
         spec.keep_keyring = self.no_new_keyring;
@@ -103,6 +106,19 @@ pub(super) fn warn<T>(lowered: Lowered<T>) -> T {
         log::warn!("{warning}");
     }
     lowered.value
+}
+
+/// `--rootless`: without limits nothing is lost; with limits the attempt is made, and fails by name if it
+/// must (D-31).
+fn leave_cgroup_without_limits(spec: &mut Spec) {
+    let is_unlimited = spec.cgroup.as_ref().is_some_and(|cgroup| {
+        // Devices need no policy where none can be made.
+        let limits = Resources { devices: Vec::new(), ..cgroup.resources.clone() };
+        limits == Resources::default()
+    });
+    if is_unlimited {
+        spec.cgroup = None;
+    }
 }
 
 /// Socket activation (sd_listen_fds(3)): descriptors meant for us are meant for the container, whose

@@ -24,7 +24,10 @@ use clap::{ArgMatches, Args, FromArgMatches};
 use runtime::{Container, ContainerId, Containers};
 
 use super::{CgroupManager, Command, Globals, Personality};
-use crate::{home::Home, logger};
+use crate::{
+    home::{self, Home},
+    logger,
+};
 
 /// The OCI runtime command line.
 pub(crate) static PERSONALITY: Personality = Personality {
@@ -115,9 +118,11 @@ fn globals(
     let typed = typed.swap_remove(0);
     let arguments = GlobalArgs::from_arg_matches(&typed)?;
     let systemd = arguments.systemd_cgroup.then_some(CgroupManager::Systemd);
+    let is_rootless = arguments.rootless != "false" && !home::is_root();
+    let default = if is_rootless { CgroupManager::IfAllowed } else { CgroupManager::Cgroupfs };
     Ok(Globals {
         home: Home::choose(None, arguments.root)?,
-        cgroup_manager: systemd.or(arguments.cgroup_manager).unwrap_or_default(),
+        cgroup_manager: systemd.or(arguments.cgroup_manager).unwrap_or(default),
         log: logger::Settings {
             debug: arguments.debug,
             file: arguments.log,
