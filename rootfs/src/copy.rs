@@ -42,7 +42,8 @@ pub(crate) fn object(
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let new = rustix::fs::openat(&to, name, flags | OFlags::NOFOLLOW, Mode::RUSR)?;
+            let new =
+                rustix::fs::openat(&to, name, flags | OFlags::NOFOLLOW, Mode::RUSR | Mode::WUSR)?;
             let new = File::from(new);
             data(&File::from(reopen(from)?), &new, stat)?;
             rustix::fs::fchown(
@@ -51,8 +52,9 @@ pub(crate) fn object(
                 Some(Gid::from_raw(stat.st_gid)),
             )
             .or_else(unprivileged)?;
-            rustix::fs::fchmod(&new, mode)?;
+            // Before the mode: without privilege they need a file that its owner may write.
             xattrs(from, &new, namespace, attributes)?;
+            rustix::fs::fchmod(&new, mode)?;
             Ok(rustix::fs::futimens(&new, &times(stat))?)
         }
         FileType::Symlink => {
@@ -77,8 +79,8 @@ pub(crate) fn directory_metadata(
 ) -> io::Result<()> {
     rustix::fs::fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))
         .or_else(unprivileged)?;
-    rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     xattrs(from, &to, namespace, attributes)?;
+    rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     Ok(rustix::fs::futimens(&to, &times(stat))?)
 }
 

@@ -112,6 +112,10 @@ pub(crate) fn empty(top: &OwnedFd) -> io::Result<()> {
 }
 
 fn level(directory: OwnedFd, name: CString) -> io::Result<(OwnedFd, Dir, CString)> {
+    // Nor must they keep the user from removing what is inside.
+    if !rustix::process::geteuid().is_root() {
+        rustix::fs::fchmod(&directory, Mode::RWXU)?;
+    }
     let entries = Dir::read_from(&directory)?;
     Ok((directory, entries, name))
 }

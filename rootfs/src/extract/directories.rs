@@ -80,9 +80,16 @@ impl Pending {
                 let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
                 rustix::fs::fchown(&directory, owner.0, owner.1)?;
             }
-            rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))?;
+            let change_mode = || rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode));
+            // Without privilege, attributes need a directory that its owner may write.
+            if privileged {
+                change_mode()?;
+            }
             for (name, value) in xattrs {
                 metadata::set_xattr(&directory, &name, &value, namespace, warned)?;
+            }
+            if !privileged {
+                change_mode()?;
             }
             let time = Time { seconds: i64::from_le_bytes(seconds), nanoseconds };
             rustix::fs::futimens(&directory, &metadata::times(time))?;

@@ -29,12 +29,18 @@ impl Extractor<'_> {
             rustix::fs::fchown(file, Some(uid), Some(gid))
                 .map_err(system(entry, "change the owner of"))?;
         }
+        // Without privilege, attributes need a file that its owner may write.
+        if !self.privileged {
+            self.set_xattrs(file, entry)?;
+        }
         // After chown(2), which clears setuid and setgid.
         if let Some(mode) = wanted.mode {
             let mode = Mode::from_raw_mode(mode);
             rustix::fs::fchmod(file, mode).map_err(system(entry, "change the mode of"))?;
         }
-        self.set_xattrs(file, entry)?;
+        if self.privileged {
+            self.set_xattrs(file, entry)?;
+        }
         rustix::fs::futimens(file, &times(wanted.entry.mtime))
             .map_err(system(entry, "set the times of"))
     }

@@ -236,7 +236,9 @@ impl<'a> Extractor<'a> {
         place: &Place<'_>,
         data: &mut Data<'_, R>,
     ) -> Result<()> {
-        let mode = if entry.mode & (0o7000 | self.umask) == 0 { entry.mode } else { 0o600 };
+        let is_simple =
+            entry.mode & (0o7000 | self.umask) == 0 && (self.privileged || entry.xattrs.is_empty());
+        let mode = if is_simple { entry.mode } else { 0o600 };
         let file = self.create(entry, place, mode)?;
         self.result.bytes = self.result.bytes.saturating_add(entry.stored);
         if self.result.bytes > self.limits.bytes {
