@@ -33,8 +33,8 @@ impl Place {
     }
 
     fn git(&self, words: &[&str]) -> Finished {
-        let git = self.env.other("git", words).env("CRUN_CARGO_ROOT", self.env.store());
-        git.current_dir(self.env.path("app")).run()
+        // Git and its hook are not told where the store is: the hook knows.
+        self.env.other("git", words).current_dir(self.env.path("app")).run()
     }
 
     fn pull(&self) {

@@ -55,7 +55,7 @@ impl Repository {
             0o600,
         )?;
         repository.write("info/attributes", ATTRIBUTES.as_bytes(), 0o600)?;
-        repository.write("hooks/post-checkout", hook(program).as_bytes(), 0o700)?;
+        repository.write("hooks/post-checkout", hook(program, repositories).as_bytes(), 0o700)?;
         // A repository is one for git as soon as it has a HEAD.
         repository.write("HEAD", b"ref: refs/heads/none\n", 0o600)?;
         Ok(repository)
@@ -190,14 +190,18 @@ fn config(hooks: &Path) -> String {
 /// These outrank every `.gitattributes` of the image, whose filters would show files as changed.
 const ATTRIBUTES: &str = "* -text -ident -filter !eol !working-tree-encoding\n";
 
-fn hook(program: &Path) -> String {
-    let program = program.display().to_string().replace('\'', "'\\''");
+/// Git knows nothing of the store it is called in, so the hook does.
+fn hook(program: &Path, repositories: &Path) -> String {
+    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
+    let root = repositories.parent().unwrap_or(repositories);
     format!(
         "#!/bin/sh\n\
          # Restores the owners, modes, attributes, devices and empty directories git cannot store.\n\
-         program='{program}'\n\
+         program={}\n\
          [ -x \"$program\" ] || program=crun-cargo\n\
-         exec \"$program\" checkout -r . --restore \"$1\"\n"
+         exec \"$program\" --root {} checkout -r . --restore \"$1\"\n",
+        quoted(program),
+        quoted(root),
     )
 }
 

@@ -66,7 +66,7 @@ impl Verb for Commit {
                 output::note(
                     "Git repo may have been altered. Please make sure it's fine before commiting again",
                 );
-                return Err(error.into());
+                return Ok(ExitCode::FAILURE);
             }
             other => other?,
         };
