@@ -68,6 +68,9 @@ impl Store {
             }
             let files = directory.join("files");
             let patch = self.patch(&id, &chain, &files, &record)?;
+            // overlayfs refuses a directory that is given twice. The one below has nothing that the same
+            // one on top does not cover.
+            chain.lower.retain(|below| *below != files);
             chain.lower.insert(0, files.clone());
             if let Some(patch) = patch {
                 chain.lower.insert(0, patch.join("files"));
@@ -203,7 +206,14 @@ impl Patch<'_> {
                 Ok(false)
             }
             (None, Some(_)) => self.move_behind_link(path, implied),
-            (None, None) => Ok(false),
+            // The layer hides what the directory had, not what it was.
+            (None, None) => {
+                if let Some(below) = self.below.lookup(path)?.filter(Found::is_directory) {
+                    self.directory(path)?;
+                    self.directories.push((path.to_vec(), path.to_vec(), below.layer + 1));
+                }
+                Ok(false)
+            }
         }
     }
 

@@ -152,8 +152,14 @@ impl Drop for Newborn {
         if bootstrap::caller().is_none() {
             ended = ended.and_then(|()| crate::process::wait(pidfd).map(drop));
         }
-        if let Err(error) = ended {
-            log::warn!("cannot kill process {}: {error}", self.pid);
+        match ended {
+            Ok(()) => {}
+            // Waited for already, to learn how it died.
+            Err(Error::Call {
+                source: nix::errno::Errno::ECHILD | nix::errno::Errno::ESRCH,
+                ..
+            }) => {}
+            Err(error) => log::warn!("cannot kill process {}: {error}", self.pid),
         }
     }
 }

@@ -78,6 +78,7 @@ const START: &[Step] = &[
     step("run the hooks of the start", hooks::start),
     // The change of user has cleared it, prctl(2).
     step("set the parent-death signal", limits::set_parent_death_signal),
+    step("limit descriptors", limits::limit_descriptors),
     step("set no_new_privs", credentials::forbid_new_privileges),
     // Last, so that the filter need not allow any of our own calls.
     step("install the seccomp filter", seccomp::install_last),
@@ -188,6 +189,7 @@ const JOIN: &[Step] = &[
     step("enter the user's working directory", program::enter_directory_as_user),
     step("find the program", program::find),
     step("wait to be recorded", pass_gate),
+    step("limit descriptors", limits::limit_descriptors),
     step("set no_new_privs", credentials::forbid_new_privileges),
     step("install the seccomp filter", seccomp::install_last),
 ];

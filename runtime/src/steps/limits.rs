@@ -2,7 +2,7 @@
 
 use std::os::fd::AsRawFd;
 
-use configs::Process;
+use configs::{Process, Rlimit};
 use nix::sys::resource::{Resource, setrlimit};
 use rustix::{
     fs::OFlags,
@@ -11,16 +11,28 @@ use rustix::{
 
 use crate::{Error, Result, child::Child, error::OrFail, procfs::Procfs};
 
+/// Descriptors of ours may have numbers up to here: a limit below would stop us before the program.
+const DESCRIPTORS_NEEDED: u64 = 1024;
+
 /// Sets resource limits. Raising a hard limit needs CAP_SYS_RESOURCE, so this precedes its loss.
 pub(crate) fn set_rlimits(child: &mut Child<'_>) -> Result<()> {
-    for limit in &child.process.rlimits {
-        let resource = resource(limit.resource.0)
-            .ok_or_else(|| Error::Unsupported(format!("no limit number {}", limit.resource.0)))?;
-        setrlimit(resource, limit.soft, limit.hard).or_fail(|| {
-            format!("setrlimit {resource:?} {} {}", shown(limit.soft), shown(limit.hard))
-        })?;
-    }
-    Ok(())
+    child.process.rlimits.iter().filter(|limit| !hinders_us(limit)).try_for_each(set)
+}
+
+/// Sets the limit that would have hindered us. Lowering needs no capability.
+pub(crate) fn limit_descriptors(child: &mut Child<'_>) -> Result<()> {
+    child.process.rlimits.iter().filter(|limit| hinders_us(limit)).try_for_each(set)
+}
+
+fn hinders_us(limit: &Rlimit) -> bool {
+    resource(limit.resource.0) == Some(Resource::RLIMIT_NOFILE) && limit.hard < DESCRIPTORS_NEEDED
+}
+
+fn set(limit: &Rlimit) -> Result<()> {
+    let resource = resource(limit.resource.0)
+        .ok_or_else(|| Error::Unsupported(format!("no limit number {}", limit.resource.0)))?;
+    setrlimit(resource, limit.soft, limit.hard)
+        .or_fail(|| format!("setrlimit {resource:?} {} {}", shown(limit.soft), shown(limit.hard)))
 }
 
 fn shown(value: u64) -> String {
