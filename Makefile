@@ -44,7 +44,7 @@ lint: ## clippy, warnings refused
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 doc: ## the libraries' documentation, warnings refused
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --exclude crun-cargo --no-deps --document-private-items
 
 unit: ## the fast tests: no containers
 	$(CARGO) test --workspace --exclude integration
