@@ -176,6 +176,8 @@ impl Exec {
             log::warn!("{warning}");
         }
         let mut spec = lowered.value;
+        let rootfs = spec.root.path.clone();
+        crate::launch::hide_ours(&rootfs, &mut spec);
         if globals.cgroup_manager == CgroupManager::Disabled {
             spec.cgroup = None;
         }
