@@ -136,9 +136,84 @@ fn an_image_that_a_root_filesystem_needs_stays() {
     fs::write(place.env.path("app/new"), "new").unwrap();
     place.env.run(["commit", "-r", "app", "-m", "x"]).success();
     fs::remove_dir_all(place.env.path("app")).unwrap();
-    place.env.run(["image", "prune", "-a", "-f"]).success();
+    let prune = ["image", "prune", "-a", "-f"];
+    place.env.run(prune).success().stderr_has("app, which is not there");
+    place.env.run([&prune[..], &["--lost-rootfs"]].concat()).success().stderr_lacks("kept");
     place.env.run(["images", "-q"]).success().stdout("");
     assert_eq!(fs::read_dir(place.env.store().join("git")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_root_filesystem_that_was_moved_keeps_its_branches() {
+    let Some(place) = Place::new() else { return };
+    place.pull();
+    fs::write(place.env.path("app/new"), "new").unwrap();
+    place.env.run(["commit", "-r", "app", "-m", "first"]).success();
+    fs::rename(place.env.path("app"), place.env.path("moved")).unwrap();
+    place.env.run(["image", "prune", "-a", "-f"]).success();
+    let name = place.registry.name("me/app:1");
+    place.env.run(["rmi", &name]).failure().stderr_has("not there any more");
+    fs::write(place.env.path("moved/new"), "newer").unwrap();
+    place.env.run(["commit", "-r", "moved", "-m", "second"]).success();
+    // Now it is known where it is.
+    place.env.run(["image", "prune", "-a", "-f", "--lost-rootfs"]).success().stderr_lacks("kept");
+    let name = place.registry.name("me/app:2");
+    place.env.run(["push", "-q", &name, "-r", "moved"]).success();
+    place.env.run(["run", "--rm", "--network", "none", &name, "/new"]).code(126);
+}
+
+#[test]
+fn a_copy_of_a_root_filesystem_gets_branches_of_its_own() {
+    let Some(place) = Place::new() else { return };
+    place.pull();
+    let copy =
+        || place.env.other("cp", ["-a", "app", "copy"]).current_dir(place.env.path(".")).run();
+    copy().success();
+    fs::write(place.env.path("copy/new"), "new").unwrap();
+    place.env.run(["commit", "-r", "copy", "-m", "in the copy"]).success();
+    assert_eq!(place.branches().len(), 2, "the first one has no new branch");
+    place.git(&["status", "--porcelain"]).success().stdout("");
+    let in_copy = |words: &[&str]| {
+        place.env.other("git", words).current_dir(place.env.path("copy")).run().success()
+    };
+    in_copy(&["status", "--porcelain"]).stdout("");
+    in_copy(&["fsck", "--strict"]);
+    assert_eq!(in_copy(&["branch"]).text().lines().count(), 3);
+    // Stock git knows nothing of copies until its hook tells us.
+    fs::remove_dir_all(place.env.path("copy")).unwrap();
+    copy().success();
+    let (branches, shown) = (place.branches(), place.git(&["branch", "--show-current"]).text());
+    in_copy(&["checkout", "-q", &branches[0]]);
+    in_copy(&["branch", "--show-current"]).stdout(&format!("{}\n", branches[0]));
+    in_copy(&["status", "--porcelain"]).stdout("");
+    place.git(&["branch", "--show-current"]).stdout(&shown);
+    place.git(&["status", "--porcelain"]).stdout("");
+}
+
+#[test]
+fn a_repository_that_is_gone_is_made_again_around_the_files() {
+    let Some(place) = Place::new() else { return };
+    place.pull();
+    let before = place.branches();
+    fs::write(place.env.path("app/etc-file"), "mine").unwrap();
+    fs::remove_dir_all(place.env.store()).unwrap();
+    let commit = ["commit", "-r", "app", "-m", "x"];
+    place
+        .env
+        .run(commit)
+        .failure()
+        .stderr_has("the repository of app is gone")
+        .stderr_has("pull IMAGE");
+    let other = place.env.busybox();
+    let refused = place.env.run(["pull", "-q", &other, "-r", "app", "-g"]).failure();
+    refused.stderr_has("shows layer");
+    place.pull();
+    assert_eq!(place.branches(), before);
+    assert_eq!(fs::read_to_string(place.env.path("app/etc-file")).unwrap(), "mine");
+    place.git(&["status", "--porcelain"]).success().stdout(" M etc-file\n");
+    place.git(&["fsck", "--strict"]).success();
+    place.env.run(commit).success();
+    assert_eq!(place.branches().len(), 3);
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct Removed {
     pub layers: Vec<String>,
     /// Bytes of disk that are free again.
     pub bytes: u64,
+    /// Where root filesystems were whose branches stay, since they may only have been moved.
+    pub lost: Vec<PathBuf>,
 }
 
 impl Store {
@@ -68,19 +70,22 @@ impl Store {
     /// refers to, what interrupted pulls left included.
     pub fn prune(&self, all: bool) -> Result<Removed> {
         let alone = self.lock_store(Mode::Exclusive)?;
-        let mut removed = Removed::default();
+        let mut removed = Removed { lost: git::uses::lost(self)?, ..Removed::default() };
         let mut seen = HashSet::new();
         for summary in self.images()? {
             if (all || summary.name.is_none()) && seen.insert(summary.record().to_owned()) {
                 self.prune_image(&summary, &mut removed)?;
             }
         }
-        if all {
-            git::uses::collect(self)?;
-        }
         self.collect(alone, &mut removed)?;
         self.remove_partials(&mut removed)?;
         Ok(removed)
+    }
+
+    /// Removes the branches of root filesystems that are not where they were, wherever they are now.
+    pub fn remove_lost_rootfs(&self) -> Result<()> {
+        let _alone = self.lock_store(Mode::Exclusive)?;
+        git::uses::remove_lost(self)
     }
 
     fn prune_image(&self, summary: &ImageSummary, removed: &mut Removed) -> Result<()> {
@@ -90,7 +95,7 @@ impl Store {
         };
         let names = self.names_of(&image)?;
         match self.drop_image(&image, "", names, false, removed) {
-            Err(Error::InUse { .. }) => Ok(()),
+            Err(Error::InUse { .. } | Error::HasRootfs { .. }) => Ok(()),
             other => other,
         }
     }
@@ -111,9 +116,12 @@ impl Store {
             let container = needs.container;
             return Err(Error::InUse { image: asked.to_owned(), container });
         }
-        if let (Some(directory), false) = (git::uses::user(self, &record)?, force) {
-            let container = format!("root filesystem {}", directory.display());
-            return Err(Error::InUse { image: asked.to_owned(), container });
+        if let (Some(user), false) = (git::uses::user(self, &record)?, force) {
+            return Err(Error::HasRootfs {
+                image: asked.to_owned(),
+                is_there: user.is_live(),
+                directory: user.directory,
+            });
         }
         for name in names {
             self.untag(&name)?;

@@ -124,6 +124,16 @@ pub enum Error {
         /// A container made from it.
         container: String,
     },
+    /// A root filesystem has branches of the image.
+    #[error("image {image} is used by the root filesystem {}", where_it_is(directory, *is_there))]
+    HasRootfs {
+        /// The image's name or id.
+        image: String,
+        /// Where the root filesystem was last seen.
+        directory: PathBuf,
+        /// Whether it is still there.
+        is_there: bool,
+    },
     /// Removing an image by its id would take away several names at once.
     #[error("image {image} has several names: {names}")]
     SeveralNames {
@@ -163,6 +173,15 @@ impl Error {
                 return Some("the layer arrived as its author made it: the image itself is faulty");
             }
             Self::NoImage(_) => return Some("`images` lists what there is; `pull` gets more"),
+            Self::HasRootfs { is_there: true, .. } => {
+                return Some("remove the root filesystem first, or use --force");
+            }
+            Self::HasRootfs { .. } => {
+                return Some(
+                    "if it was moved, its branches need the image; if it was removed, \
+                     `crun-cargo image prune --lost-rootfs` forgets it",
+                );
+            }
             Self::InUse { .. } => return Some("remove the container first, or use --force"),
             Self::SeveralNames { .. } => {
                 return Some("remove the names one by one, or use --force");
@@ -191,6 +210,11 @@ impl Error {
     pub fn is_stale_partial(&self) -> bool {
         matches!(self, Self::Mismatch { resumed: true, .. })
     }
+}
+
+fn where_it_is(directory: &std::path::Path, is_there: bool) -> String {
+    let end = if is_there { "" } else { ", which is not there any more" };
+    format!("{}{end}", directory.display())
 }
 
 fn named(entry: &str) -> String {

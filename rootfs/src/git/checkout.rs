@@ -21,15 +21,17 @@ use super::{
     error::{Error, Result},
     escape::escape,
     files::{self, Current},
-    history,
+    history, index,
     inode::{Content, Inode},
     objects::Objects,
     oid::{Kind, ObjectId},
     populate::{relative, split},
+    refs,
     repository::{GITFILE, Repository},
     scan::{self, LOOK, READ},
     stamp::Stamp,
     state::State,
+    uses::{self, Entered},
     view::{Node, View},
 };
 
@@ -46,7 +48,7 @@ pub(crate) fn checkout(
     force: bool,
     large: Large<'_>,
 ) -> Result<()> {
-    let repository = Repository::of(directory, repositories)?;
+    let repository = uses::enter(directory, repositories)?.repository;
     let _lock = repository.lock()?;
     let refs = repository.refs();
     let target = refs
@@ -83,7 +85,10 @@ pub(crate) fn restore(
     previous: Option<ObjectId>,
     large: Large<'_>,
 ) -> Result<()> {
-    let repository = Repository::of(directory, repositories)?;
+    let Entered { repository, original } = uses::enter(directory, repositories)?;
+    if let Some(original) = original {
+        give_back(&original)?;
+    }
     let _lock = repository.lock()?;
     let objects = Objects::open(&repository.objects())?;
     let target = repository.refs().head_commit()?;
@@ -99,6 +104,22 @@ pub(crate) fn restore(
     show(directory, &repository, &objects, &old, target, Whose::Gits, large)
 }
 
+/// Git, called in a copy, moved the branch of the root filesystem that was copied: that one still shows
+/// what it showed.
+fn give_back(original: &Repository) -> Result<()> {
+    let _lock = original.lock()?;
+    let refs = original.refs();
+    let Some(shown) = State::load(&original.state())? else { return Ok(()) };
+    if refs.head_commit()? == Some(shown.commit) {
+        return Ok(());
+    }
+    if let Some((branch, _)) = refs.branches()?.into_iter().find(|row| row.1 == shown.commit) {
+        refs.set_head(&branch)?;
+        refs::replace(&original.index(), &index::encode(&shown.view, &shown.stamps)?)?;
+    }
+    Ok(())
+}
+
 /// What is checked out: as remembered, or from the manifests.
 pub(crate) fn current(repository: &Repository, objects: &Objects) -> Result<State> {
     let head = repository.refs().head_commit()?;
@@ -109,7 +130,11 @@ pub(crate) fn current(repository: &Repository, objects: &Objects) -> Result<Stat
     }
 }
 
-fn unstamped(repository: &Repository, objects: &Objects, commit: ObjectId) -> Result<State> {
+pub(crate) fn unstamped(
+    repository: &Repository,
+    objects: &Objects,
+    commit: ObjectId,
+) -> Result<State> {
     let ancestors = history::line(objects, &repository.refs(), commit)?;
     let view = history::view(objects, &ancestors)?;
     let stamps = vec![None; view.inodes.len()];

@@ -55,8 +55,8 @@ pub(crate) fn unpack(image: &Image, directory: &Path) -> Result<()> {
 /// base first. Removes what it made when it fails.
 pub(crate) fn create(image: &Image, directory: &Path, options: &Options) -> Result<Vec<String>> {
     let claim = Claim::new(directory)?;
-    let repository = Unfinished(Some(Repository::create(&options.repositories, &options.program)?));
-    let Some(made) = &repository.0 else { return Ok(Vec::new()) };
+    let repository = Unfinished::new(Repository::create(&options.repositories, &options.program)?);
+    let made = &*repository;
     let pack = PackWriter::create(&made.objects())?;
     let mut parts = parts(image)?;
     let target = Target { directory, pack: Some(&pack), large: options.large.unwrap_or(u64::MAX) };
@@ -97,20 +97,35 @@ pub(crate) fn now() -> Time {
 }
 
 /// A repository that is removed again unless it was kept.
-struct Unfinished(Option<Repository>);
+pub(crate) struct Unfinished {
+    repository: Repository,
+    is_kept: bool,
+}
 
 impl Unfinished {
-    fn keep(mut self) {
-        self.0 = None;
+    pub(crate) fn new(repository: Repository) -> Self {
+        Self { repository, is_kept: false }
+    }
+
+    pub(crate) fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl std::ops::Deref for Unfinished {
+    type Target = Repository;
+
+    fn deref(&self) -> &Repository {
+        &self.repository
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if let Some(repository) = &self.0
-            && let Err(error) = std::fs::remove_dir_all(&repository.directory)
+        if !self.is_kept
+            && let Err(error) = std::fs::remove_dir_all(&self.repository.directory)
         {
-            log::warn!("cannot remove {}: {error}", repository.directory.display());
+            log::warn!("cannot remove {}: {error}", self.repository.directory.display());
         }
     }
 }
@@ -171,11 +186,11 @@ fn hide_all(lines: &mut Vec<Line>) {
 }
 
 /// Branches and their tips, base first.
-type Branches = Vec<(String, ObjectId)>;
+pub(crate) type Branches = Vec<(String, ObjectId)>;
 
 /// Writes trees, commits and notes of the whole history. Returns the view on top, each branch with its
 /// tip, and the commit to check out.
-fn write_history(
+pub(crate) fn write_history(
     repository: &Repository,
     image: &Image,
     parts: Vec<Part>,

@@ -24,6 +24,25 @@ pub enum Error {
     /// The directory was not pulled with `-g`, or its repository is gone.
     #[error("{} not a git repository", .0.display())]
     NotARepository(PathBuf),
+    /// The gitfile leads to a repository that is not there any more.
+    #[error("the repository of {} is gone", .0.display())]
+    RepositoryGone(PathBuf),
+    /// The gitfile leads out of our store.
+    #[error("the repository of {} is in another store: {}", directory.display(), repository.display())]
+    OtherStore {
+        /// The root filesystem.
+        directory: PathBuf,
+        /// Where its repository is.
+        repository: PathBuf,
+    },
+    /// A repository was to be made again of an image that is not the directory's.
+    #[error("{} shows layer {id}, which the image does not have", directory.display())]
+    OtherImage {
+        /// The root filesystem.
+        directory: PathBuf,
+        /// What its `json` says.
+        id: String,
+    },
     /// An object is missing from the repository.
     #[error("git object {0} is missing")]
     Missing(ObjectId),
@@ -88,6 +107,11 @@ impl Error {
                 "only a root filesystem pulled with `-g` has layers to commit; \
                      one that krgo made is taken over with `crun-cargo adopt`",
             ),
+            Self::RepositoryGone(_) => {
+                Some("`crun-cargo pull IMAGE -g -r DIR` makes it again, and leaves the files alone")
+            }
+            Self::OtherStore { .. } => Some("name that store with `--root`"),
+            Self::OtherImage { .. } => Some("pull the image that the directory was made of"),
             Self::Uncommitted { .. } => {
                 Some("keep them with `crun-cargo commit`, or drop them with `--force`")
             }

@@ -25,6 +25,7 @@ mod objects;
 mod oid;
 mod pack;
 mod populate;
+mod reattach;
 mod refs;
 mod repository;
 mod rootfs;

@@ -65,14 +65,35 @@ impl Repository {
     ///
     /// A container may have written that file, so only repositories in our own store are accepted.
     pub(crate) fn of(directory: &Path, repositories: &Path) -> Result<Self> {
-        let none = |_| Error::NotARepository(directory.to_owned());
-        let text = read_gitfile(&directory.join(GITFILE)).map_err(none)?;
-        let target = text.strip_prefix("gitdir: ").map(|path| PathBuf::from(path.trim_end()));
-        target
-            .filter(|target| target.parent() == Some(repositories))
-            .filter(|target| target.join("HEAD").is_file())
-            .map(|directory| Self { directory })
-            .ok_or_else(|| Error::NotARepository(directory.to_owned()))
+        let target =
+            target(directory).ok_or_else(|| Error::NotARepository(directory.to_owned()))?;
+        let is_ours = target.parent() == Some(repositories);
+        match target.join("HEAD").is_file() {
+            true if is_ours => Ok(Self { directory: target }),
+            true => Err(Error::OtherStore { directory: directory.to_owned(), repository: target }),
+            false => Err(Error::RepositoryGone(directory.to_owned())),
+        }
+    }
+
+    /// Whether a root filesystem had a repository that is not there any more.
+    pub(crate) fn is_gone(directory: &Path) -> bool {
+        target(directory).is_some_and(|target| !target.join("HEAD").exists())
+    }
+
+    /// A second repository with everything this one has, for a copy of its root filesystem. Objects are
+    /// never changed, so both share their files.
+    pub(crate) fn fork(&self) -> Result<Self> {
+        let repositories = self.directory.parent().unwrap_or(&self.directory);
+        let fork = Self { directory: unused_name(repositories)? };
+        let copied = copy_repository(&self.directory, &fork.directory, false);
+        copied.map_err(Error::io("copy", &self.directory))?;
+        // Its hooks are its own.
+        let path = fork.directory.join("config");
+        let config = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let (old, new) = (self.directory.display(), fork.directory.display());
+        let config = config.replace(&old.to_string(), &new.to_string());
+        refs::replace(&path, config.as_bytes())?;
+        Ok(fork)
     }
 
     pub(crate) fn objects(&self) -> PathBuf {
@@ -132,6 +153,30 @@ impl Repository {
         let written = options.open(&path).and_then(|mut file| file.write_all(content));
         written.map_err(Error::io("write", &path))
     }
+}
+
+/// Where a root filesystem's gitfile leads, if it has one.
+fn target(directory: &Path) -> Option<PathBuf> {
+    let text = read_gitfile(&directory.join(GITFILE)).ok()?;
+    text.strip_prefix("gitdir: ").map(|path| PathBuf::from(path.trim_end()))
+}
+
+/// Copies what git and we keep in a repository; locks of commands under way stay behind.
+fn copy_repository(from: &Path, to: &Path, are_objects: bool) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (name, to) = (entry.file_name(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            fs::DirBuilder::new().mode(0o700).create(&to)?;
+            copy_repository(&entry.path(), &to, are_objects || name == "objects")?;
+        } else if are_objects {
+            fs::hard_link(entry.path(), &to)?;
+        } else if to.extension().is_none_or(|ending| ending != "lock") {
+            fs::copy(entry.path(), &to)?;
+        }
+    }
+    Ok(())
 }
 
 fn read_gitfile(path: &Path) -> io::Result<String> {

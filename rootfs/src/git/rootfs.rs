@@ -16,6 +16,7 @@ use super::{
     error::{Error, Result},
     image::Image,
     oid::ObjectId,
+    reattach,
     refs::Head,
     repository::Repository,
     save::{self, Committed, Message},
@@ -48,7 +49,8 @@ impl<'a> Rootfs<'a> {
         create::unpack(&Image::stored(self.store, image)?, self.directory)
     }
 
-    /// Fills the directory with an image, and makes a branch of each layer. Returns the branches.
+    /// Fills the directory with an image, and makes a branch of each layer. Returns the branches. A root
+    /// filesystem of the image that has lost its repository gets a new one, and its files stay.
     ///
     /// `program` is called after `git checkout`. Files larger than `large` are in git as a pointer.
     pub fn pull(
@@ -59,8 +61,12 @@ impl<'a> Rootfs<'a> {
     ) -> Result<Vec<String>> {
         let repositories = self.repositories();
         let options = Options { repositories, program: program.to_owned(), large };
-        let branches =
-            create::create(&Image::stored(self.store, image)?, self.directory, &options)?;
+        let made = Image::stored(self.store, image)?;
+        let branches = if Repository::is_gone(self.directory) {
+            reattach::reattach(&made, self.directory, &options)?
+        } else {
+            create::create(&made, self.directory, &options)?
+        };
         uses::add(&Repository::of(self.directory, &options.repositories)?, self.directory, image)?;
         Ok(branches)
     }
@@ -92,7 +98,7 @@ impl<'a> Rootfs<'a> {
 
     /// The image that ends with the commit that is shown.
     pub fn image(&self) -> Result<StoredImage> {
-        let repository = Repository::of(self.directory, &self.repositories())?;
+        let repository = uses::enter(self.directory, &self.repositories())?.repository;
         save::image_of_head(self.store, &repository)
     }
 

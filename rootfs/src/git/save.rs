@@ -77,7 +77,7 @@ pub(crate) fn commit(
     repositories: &Path,
     message: &Message<'_>,
 ) -> Result<Committed> {
-    let repository = Repository::of(directory, repositories)?;
+    let repository = uses::enter(directory, repositories)?.repository;
     let _lock = repository.lock()?;
     let objects = Objects::open(&repository.objects())?;
     let state = current(&repository, &objects)?;

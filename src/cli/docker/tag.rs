@@ -101,6 +101,11 @@ pub(super) struct Prune {
     #[arg(short, long)]
     all: bool,
 
+    /// Also branches of root filesystems that are not where they were pulled to; one that was only moved
+    /// loses its history
+    #[arg(long)]
+    lost_rootfs: bool,
+
     /// Do not ask
     #[arg(short, long)]
     force: bool,
@@ -116,8 +121,19 @@ impl Verb for Prune {
         if !self.force && !report::confirm(question)? {
             return Ok(ExitCode::SUCCESS);
         }
-        let removed = Store::open(&globals.home.root)?.prune(self.all)?;
+        let store = Store::open(&globals.home.root)?;
+        if self.lost_rootfs {
+            store.remove_lost_rootfs()?;
+        }
+        let removed = store.prune(self.all)?;
         tell(&removed)?;
+        for directory in &removed.lost {
+            output::note(format_args!(
+                "kept: the branches of {}, which is not there; --lost-rootfs removes them if it was not \
+                 moved",
+                report::printable(&directory.display().to_string())
+            ));
+        }
         output::line(format_args!("Total reclaimed space: {}", bytes(removed.bytes)))?;
         Ok(ExitCode::SUCCESS)
     }
