@@ -6,6 +6,7 @@
 mod changes;
 mod cli;
 mod condition;
+mod copying;
 mod home;
 mod images;
 mod launch;

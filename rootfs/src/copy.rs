@@ -106,7 +106,7 @@ fn unopened(
 }
 
 /// An ordinary user's copies belong to that user.
-fn unprivileged(error: Errno) -> rustix::io::Result<()> {
+pub(crate) fn unprivileged(error: Errno) -> rustix::io::Result<()> {
     if error == Errno::PERM && !rustix::process::geteuid().is_root() { Ok(()) } else { Err(error) }
 }
 

@@ -90,6 +90,14 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// An archive that is copied into a tree of files cannot be, or not there.
+    #[error("cannot copy the archive: {problem}{}", named(entry))]
+    Copy {
+        /// The entry, escaped for printing; empty when it has no name.
+        entry: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A file of the layer could not be made.
     #[error("layer {layer}: cannot {operation} {entry}")]
     Extract {

@@ -27,6 +27,7 @@ mod remove;
 mod snapshot;
 mod store;
 mod tar;
+mod tree;
 mod union;
 
 pub use check::{Damage, Health, Object, Usage};
@@ -41,3 +42,4 @@ pub use layer::{Compression, LayerState, NewLayer};
 pub use pack::Times;
 pub use snapshot::{Snapshot, SnapshotKind, SnapshotOptions};
 pub use store::{Settings, Store};
+pub use tree::{Keep, Place, Tree};

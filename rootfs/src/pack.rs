@@ -36,7 +36,8 @@ pub struct Times {
 /// Writes entries one after the other.
 pub(crate) struct Packer<'p, W> {
     output: &'p mut W,
-    namespace: Namespace,
+    /// How the files are stored; `None` for files that are as anybody sees them.
+    namespace: Option<Namespace>,
     times: Times,
     /// Files with several names, by inode: the first name that was written.
     first_names: HashMap<(u64, u64), Vec<u8>>,
@@ -44,8 +45,25 @@ pub(crate) struct Packer<'p, W> {
 }
 
 impl<'p, W: Write> Packer<'p, W> {
+    /// For files in overlay form, which become a layer.
     pub(crate) fn new(output: &'p mut W, namespace: Namespace, times: Times) -> Self {
-        Self { output, namespace, times, first_names: HashMap::new(), buffer: vec![0; 128 * 1024] }
+        Self { namespace: Some(namespace), times, ..Self::plain(output) }
+    }
+
+    /// For files that become an archive like any other: no name and no device has a second meaning.
+    pub(crate) fn plain(output: &'p mut W) -> Self {
+        Self {
+            output,
+            namespace: None,
+            times: Times::default(),
+            first_names: HashMap::new(),
+            buffer: vec![0; 128 * 1024],
+        }
+    }
+
+    /// Ends the archive.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        writer::end(self.output)
     }
 
     /// Writes a layer: what differs, and whiteouts for what is gone.
@@ -90,10 +108,12 @@ impl<'p, W: Write> Packer<'p, W> {
         }
     }
 
-    fn opened(&mut self, file: OwnedFd, path: &[u8]) -> io::Result<()> {
+    /// Writes what an O_PATH descriptor holds as `path`.
+    pub(crate) fn opened(&mut self, file: OwnedFd, path: &[u8]) -> io::Result<()> {
         let stat = rustix::fs::fstat(&file)?;
         let (_, last) = name::split(path);
-        if last.starts_with(overlay::WHITEOUT_PREFIX) {
+        let is_layer = self.namespace.is_some();
+        if is_layer && last.starts_with(overlay::WHITEOUT_PREFIX) {
             log::warn!("{} cannot be in a layer: its name means a removal", name::printable(path));
             return Ok(());
         }
@@ -101,7 +121,7 @@ impl<'p, W: Write> Packer<'p, W> {
             FileType::RegularFile => Kind::File,
             FileType::Directory => Kind::Directory,
             FileType::Symlink => Kind::Symlink,
-            FileType::CharacterDevice if overlay::is_whiteout(&stat) => return Ok(()),
+            FileType::CharacterDevice if is_layer && overlay::is_whiteout(&stat) => return Ok(()),
             FileType::CharacterDevice => Kind::CharacterDevice,
             FileType::BlockDevice => Kind::BlockDevice,
             FileType::Fifo => Kind::Fifo,
@@ -165,7 +185,11 @@ impl<'p, W: Write> Packer<'p, W> {
             if name == b"security.selinux" {
                 continue;
             }
-            let Some(shown) = self.namespace.unescape(&name) else { continue };
+            let shown = match self.namespace {
+                Some(namespace) => namespace.unescape(&name),
+                None => Some(name.clone()),
+            };
+            let Some(shown) = shown else { continue };
             if let Some(value) = sys::xattr::get(file, OsStr::from_bytes(&name))? {
                 xattrs.push((shown, value));
             }

@@ -20,6 +20,7 @@ use crate::{
     error::OrFail,
     exec, hooks, network, pid_file,
     process::send_signal,
+    procfs::Procfs,
     rdt::Class,
     state::{GATE, Record, StateDir},
 };
@@ -275,6 +276,23 @@ impl Container {
             return Ok(self.status_and_pid()?.1.into_iter().collect());
         };
         Ok(cgroup.processes()?.into_iter().map(|pid| pid.as_raw_nonzero().get()).collect())
+    }
+
+    /// Its root directory as its first process sees it, with everything mounted there.
+    ///
+    /// Whatever is in it belongs to the container: names are to be resolved beneath it only (D-1).
+    pub fn root(&self) -> Result<OwnedFd> {
+        let gone = || self.wrong_status("reach the files of");
+        let identity = self.dir.init()?.ok_or_else(gone)?;
+        let init = identity.open()?.ok_or_else(gone)?;
+        let root = Procfs::open()?.open_root(identity.pid)?;
+        // Its number may have been another's by then; it was its own if it lives now (D-36).
+        let mut fds = [PollFd::new(&init, PollFlags::IN)];
+        match poll(&mut fds, Some(&Timespec::default())) {
+            Ok(0) => Ok(root),
+            Ok(_) => Err(gone()),
+            Err(error) => Err(Error::call("poll", error)),
+        }
     }
 
     /// Runs another process in it.

@@ -63,3 +63,4 @@ pub use id::ContainerId;
 pub use options::{CreateOptions, ExecOptions, Stdio};
 pub use process::Running;
 pub use state::{OCI_VERSION, State, Status};
+pub use steps::root::detached as detached_root;

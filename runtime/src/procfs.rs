@@ -55,6 +55,14 @@ impl Procfs {
         }
     }
 
+    /// Opens the root directory of a process: by a magic link, the one kind that names an object.
+    pub(crate) fn open_root(&self, pid: i32) -> Result<OwnedFd> {
+        let path = format!("{pid}/root");
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.0, &path, flags, Mode::empty())
+            .or_fail(|| format!("open /proc/{path}"))
+    }
+
     /// Opens a namespace of a process. The link is a magic one, the one kind that names an object; that
     /// it leads to nsfs is checked by whoever joins it.
     pub(crate) fn open_namespace(&self, pid: &str, name: &str) -> Result<OwnedFd> {

@@ -5,7 +5,10 @@
 use std::{
     fs::File,
     io::{self, BufReader, BufWriter, Read, Seek, Write},
-    os::{fd::AsFd, unix::ffi::OsStrExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::Path,
 };
 
@@ -19,7 +22,7 @@ use crate::{
 };
 
 /// Directories whose entries were seen, in order.
-pub(super) struct Pending {
+pub(crate) struct Pending {
     file: BufWriter<File>,
 }
 
@@ -29,11 +32,17 @@ impl Pending {
         let path = layer.join("directories");
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
         std::fs::remove_file(&path)?;
-        Ok(Self { file: BufWriter::new(file) })
+        Ok(Self::in_file(file))
     }
 
-    pub(super) fn add(&mut self, path: &[u8], entry: &Entry) -> io::Result<()> {
-        self.bytes(path)?;
+    /// Uses an empty file nobody else knows.
+    pub(crate) fn in_file(file: File) -> Self {
+        Self { file: BufWriter::new(file) }
+    }
+
+    /// Remembers a directory by a text that whoever opens it later understands.
+    pub(crate) fn add(&mut self, place: &[u8], entry: &Entry) -> io::Result<()> {
+        self.bytes(place)?;
         for number in [entry.mode, entry.uid, entry.gid, entry.mtime.nanoseconds] {
             self.file.write_all(&number.to_le_bytes())?;
         }
@@ -53,11 +62,11 @@ impl Pending {
         self.file.write_all(bytes)
     }
 
-    /// Applies everything in the order of the archive. A path that is no directory any more, because a
-    /// later entry replaced it, is passed over; links are never followed.
-    pub(super) fn apply(
+    /// Applies everything in the order of the archive. What cannot be opened any more, because a later
+    /// entry replaced it, is passed over.
+    pub(crate) fn apply(
         self,
-        root: &Root,
+        open: impl Fn(&[u8]) -> io::Result<OwnedFd>,
         privileged: bool,
         namespace: Namespace,
         warned: &mut bool,
@@ -65,7 +74,7 @@ impl Pending {
         let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.rewind()?;
         let mut input = BufReader::new(file);
-        while let Some(path) = read_bytes(&mut input)? {
+        while let Some(place) = read_bytes(&mut input)? {
             let [mode, uid, gid, nanoseconds] = read_numbers(&mut input)?;
             let mut seconds = [0; 8];
             input.read_exact(&mut seconds)?;
@@ -75,7 +84,7 @@ impl Pending {
                 let name = read_bytes(&mut input)?.unwrap_or_default();
                 xattrs.push((name, read_bytes(&mut input)?.unwrap_or_default()));
             }
-            let Ok(directory) = open(root, &path) else { continue };
+            let Ok(directory) = open(&place) else { continue };
             if privileged && (uid, gid) != (0, 0) {
                 let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
                 rustix::fs::fchown(&directory, owner.0, owner.1)?;
@@ -105,7 +114,8 @@ pub(super) fn make_plain(root: &Root, path: &[u8]) -> io::Result<()> {
     Ok(rustix::fs::futimens(directory.as_fd(), &metadata::times(Time::default()))?)
 }
 
-fn open(root: &Root, path: &[u8]) -> io::Result<std::os::fd::OwnedFd> {
+/// Opens a directory no link leads to.
+pub(super) fn open(root: &Root, path: &[u8]) -> io::Result<OwnedFd> {
     let path = Path::new(std::ffi::OsStr::from_bytes(path));
     root.open_plain(path, OFlags::RDONLY | OFlags::DIRECTORY)
 }

@@ -90,7 +90,7 @@ impl Extractor<'_> {
 
 /// Sets one attribute of the archive. Those that this filesystem or this user cannot have are left out,
 /// as everywhere: an image with SELinux labels must unpack where there is no SELinux.
-pub(super) fn set_xattr(
+pub(crate) fn set_xattr(
     file: impl AsFd,
     name: &[u8],
     value: &[u8],
@@ -114,13 +114,13 @@ pub(super) fn set_xattr(
     }
 }
 
-pub(super) fn owner(entry: &Entry) -> (Uid, Gid) {
+pub(crate) fn owner(entry: &Entry) -> (Uid, Gid) {
     (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid))
 }
 
 /// Access times are not kept by images: they become the modification time, so that nothing depends on
 /// when a layer was unpacked.
-pub(super) fn times(time: Time) -> Timestamps {
+pub(crate) fn times(time: Time) -> Timestamps {
     let time = Timespec { tv_sec: time.seconds, tv_nsec: i64::from(time.nanoseconds) };
     Timestamps { last_access: time, last_modification: time }
 }

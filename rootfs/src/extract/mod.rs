@@ -9,6 +9,9 @@ mod metadata;
 mod replace;
 mod walk;
 
+pub(crate) use directories::Pending;
+pub(crate) use metadata::{owner, set_xattr, times};
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
@@ -439,7 +442,12 @@ impl<'a> Extractor<'a> {
         let (pending, root) = (self.directories, &self.root);
         let mut warned = self.warned;
         pending
-            .apply(root, self.privileged, self.result.namespace, &mut warned)
+            .apply(
+                |path| directories::open(root, path),
+                self.privileged,
+                self.result.namespace,
+                &mut warned,
+            )
             .map_err(failed("complete a directory of"))?;
         Ok(self.result)
     }
@@ -524,7 +532,8 @@ impl<R: BufRead> Data<'_, R> {
     }
 }
 
-fn is_long_and_zero(piece: &[u8]) -> bool {
+/// Whether a piece of data is better a hole.
+pub(crate) fn is_long_and_zero(piece: &[u8]) -> bool {
     piece.len() >= 4096
         && piece.chunks(64).all(|chunk| chunk.iter().fold(0, |sum, byte| sum | byte) == 0)
 }

@@ -45,8 +45,9 @@ pub(crate) fn attach(child: &mut Child<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The root as a tree that is attached nowhere.
-pub(crate) fn detached(spec: &Spec) -> Result<OwnedFd> {
+/// The root of a container as a tree that is attached nowhere: what it starts from, and the files of one
+/// that has ended.
+pub fn detached(spec: &Spec) -> Result<OwnedFd> {
     match &spec.root.overlay {
         Some(overlay) => mount_overlay(overlay),
         None => {

@@ -6,6 +6,7 @@ mod commit;
 mod completion;
 mod configured;
 mod container;
+mod cp;
 mod diff;
 mod exec;
 mod images;
@@ -62,6 +63,8 @@ pub(crate) static PERSONALITY: Personality = Personality {
             "container list",
             "container ps",
         ]),
+        Command::new::<cp::Cp>("cp", "Copy files between a container and the host")
+            .or(&["container cp"]),
         Command::new::<diff::Diff>("diff", "Show what a container changed").or(&["container diff"]),
         Command::new::<start::Start>("start", "Run a container again that has ended")
             .or(&["container start"]),
