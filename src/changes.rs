@@ -179,6 +179,7 @@ fn health(text: &str) -> Result<Value, String> {
             "interval" => ("Interval", json!(nanoseconds(value)?)),
             "timeout" => ("Timeout", json!(nanoseconds(value)?)),
             "start-period" => ("StartPeriod", json!(nanoseconds(value)?)),
+            "start-interval" => ("StartInterval", json!(nanoseconds(value)?)),
             "retries" => {
                 ("Retries", json!(value.parse::<u32>().map_err(|error| error.to_string())?))
             }

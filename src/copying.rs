@@ -83,6 +83,7 @@ pub(crate) fn copy(
         }
         (End::Archive, End::Container { .. }) => {
             let files = Files::open(home, to)?;
+            files.check_writable()?;
             match files.tree.look(&files.path, true)? {
                 Some(Place::Directory) => {}
                 Some(_) => bail!("{to} is no directory"),
@@ -148,41 +149,58 @@ struct Files {
     tree: Tree,
     path: PathBuf,
     end: End,
+    is_read_only: bool,
     /// A container that has ended must not start while its root is mounted here.
     _lock: Option<Container>,
 }
 
 impl Files {
     fn open(home: &Home, end: &End) -> anyhow::Result<Self> {
-        let (tree, path, lock) = match end {
+        let end = end.clone();
+        match &end {
             End::Host(path) => {
                 let root = File::open("/").context("cannot open /")?;
-                (Tree::new(root.into())?, absolute(path)?, None)
+                let (tree, path) = (Tree::new(root.into())?, absolute(path)?);
+                Ok(Self { tree, path, end, is_read_only: false, _lock: None })
             }
             End::Container { name, path } => {
-                let (tree, lock) = container_tree(home, name)?;
-                (tree, path.clone(), lock)
+                let path = path.clone();
+                Self::of_container(record::find(home, name)?, home, path, end)
             }
             End::Archive => bail!("an archive has no files yet"),
-        };
-        Ok(Self { tree, path, end: end.clone(), _lock: lock })
-    }
-}
-
-/// What a container sees as its files; of one that has ended, without what was mounted in it.
-fn container_tree(home: &Home, name: &str) -> anyhow::Result<(Tree, Option<Container>)> {
-    let container = record::find(home, name)?;
-    match Containers::open(&home.runroot)?.load(&container.id()?) {
-        Ok(running) if running.status()? != Status::Stopped => {
-            return Ok((Tree::new(running.root()?)?, None));
         }
-        Ok(_) | Err(runtime::Error::NotFound(_)) => {}
-        Err(error) => return Err(error.into()),
     }
-    container.lock()?;
-    let root = runtime::detached_root(&launch::saved_spec(&container)?)
-        .with_context(|| format!("cannot mount the files of container {}", container.name()))?;
-    Ok((Tree::new(root)?, Some(container)))
+
+    /// What a container sees as its files; of one that has ended, without what was mounted in it.
+    fn of_container(
+        container: Container,
+        home: &Home,
+        path: PathBuf,
+        end: End,
+    ) -> anyhow::Result<Self> {
+        match Containers::open(&home.runroot)?.load(&container.id()?) {
+            Ok(running) if running.status()? != Status::Stopped => {
+                let tree = Tree::new(running.root()?)?;
+                // Where it may be written, the mounts themselves say.
+                return Ok(Self { tree, path, end, is_read_only: false, _lock: None });
+            }
+            Ok(_) | Err(runtime::Error::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        container.lock()?;
+        let spec = launch::saved_spec(&container)?;
+        let root = runtime::detached_root(&spec)
+            .with_context(|| format!("cannot mount the files of container {}", container.name()))?;
+        let (tree, is_read_only) = (Tree::new(root)?, spec.root.read_only);
+        Ok(Self { tree, path, end, is_read_only, _lock: Some(container) })
+    }
+
+    fn check_writable(&self) -> anyhow::Result<()> {
+        if self.is_read_only {
+            bail!("{}: the container's root is read-only", self.end);
+        }
+        Ok(())
+    }
 }
 
 /// The absolute form, trailing slash and dot kept: they have a meaning.
@@ -234,6 +252,7 @@ struct Target {
 
 impl Target {
     fn find(mut files: Files, source: &Source) -> anyhow::Result<Self> {
+        files.check_writable()?;
         let must_be_directory = files.path.as_os_str().as_bytes().ends_with(b"/");
         let place = follow(&mut files)?;
         let (directory, called) = match place {

@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context;
 use configs::{Mount, MountSource, NamespaceKind, Overlay, Root, Spec};
 use oci_spec::image::ImageConfiguration;
-use rootfs::{Change, ChangeKind, Snapshot, SnapshotKind, SnapshotOptions, Store, StoredImage};
+use rootfs::{Snapshot, SnapshotKind, SnapshotOptions, Store, StoredImage};
 use runtime::{Containers, ExitStatus, Stdio, foreground};
 
 use crate::{
@@ -24,6 +24,9 @@ use crate::{
     report::advise,
     request::{EtcFile, Request},
 };
+
+/// Files of ours that are shown in containers.
+const ETC_FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 
 /// What a container's root is made of.
 #[derive(Debug)]
@@ -201,27 +204,8 @@ pub(crate) fn snapshot(store: &Store, container: &Container) -> anyhow::Result<S
             format!("container {} changes a directory of the host itself", container.name()),
             "only containers of images, and those of --rootfs DIR:O, keep their changes apart",
         )),
-        other => Ok(other?),
+        other => Ok(other?.with_mount_points(ETC_FILES)),
     }
-}
-
-/// A container's changes without the empty places its files of `/etc` were shown at, and without `/etc`
-/// itself when nothing else in it changed: they are ours, not the container's.
-pub(crate) fn without_mount_points(changes: Vec<Change>) -> Vec<Change> {
-    const FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
-    let is_ours = |change: &Change| {
-        change.kind == ChangeKind::Added
-            && change.size == 0
-            && FILES.iter().any(|file| change.path == Path::new(file))
-    };
-    let is_etc = |change: &Change| change.path == Path::new("/etc");
-    let were_made = changes.iter().any(is_ours);
-    let mut kept: Vec<Change> = changes.into_iter().filter(|change| !is_ours(change)).collect();
-    let is_in_etc = |change: &Change| change.path.starts_with("/etc") && !is_etc(change);
-    if were_made && !kept.iter().any(is_in_etc) {
-        kept.retain(|change| !is_etc(change));
-    }
-    kept
 }
 
 /// Removes everything a container has left: its state, its files, its record.

@@ -297,6 +297,13 @@ pub(crate) fn list(home: &Home) -> anyhow::Result<Vec<Container>> {
     Ok(containers)
 }
 
+/// The container that was made last.
+pub(crate) fn latest(home: &Home) -> anyhow::Result<Container> {
+    list(home)?.pop().ok_or_else(|| {
+        advise("there is no container", "`crun-cargo run --name NAME …` makes one that stays")
+    })
+}
+
 /// The container a person means: by its name, its id, or the beginning of its id.
 pub(crate) fn find(home: &Home, wanted: &str) -> anyhow::Result<Container> {
     // Also what keeps `../x` from being a path (D-16).

@@ -1,6 +1,10 @@
 //! The local store as a read-only registry: the glue between `rootfs` and `registry`'s server.
 
-use std::{io, sync::Mutex};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use oci_spec::image::Digest;
 use registry::{Images, Reference, ServedBlob};
@@ -8,6 +12,7 @@ use rootfs::{Store, StoredImage};
 
 use crate::{
     images::{self, Access, Policy, Wanted},
+    outgoing::{At, Outgoing},
     progress::{Mode, Progress},
     report,
 };
@@ -20,12 +25,14 @@ pub(crate) struct Served {
     upstream: Option<String>,
     /// One pull at a time: the second request for an image waits for the first, and finds it.
     pulling: Mutex<()>,
+    /// Images whose compressed layers were dropped, as they are served, by the digest of their manifest.
+    made: Mutex<HashMap<Digest, Arc<Outgoing>>>,
 }
 
 impl Served {
     /// The images of a store.
     pub(crate) fn new(store: Store, access: Access, upstream: Option<String>) -> Self {
-        Self { store, access, upstream, pulling: Mutex::new(()) }
+        Self { store, access, upstream, pulling: Mutex::new(()), made: Mutex::default() }
     }
 
     /// The stored names that a request for a repository may mean, with their references.
@@ -47,7 +54,12 @@ impl Served {
         if let Ok(digest) = reference.parse::<Digest>() {
             for image in self.images(repository)? {
                 if image.manifest == digest {
-                    return manifest(&image).map(Some);
+                    return original(&image).map(Some);
+                }
+                if let Some(made) = self.made(&image)?
+                    && made.manifest.digest == digest
+                {
+                    return Ok(Some(document(&made)));
                 }
                 if image.index.as_ref() == Some(&digest) {
                     return index(&image);
@@ -59,10 +71,31 @@ impl Served {
             if name.tag() == Some(reference)
                 && let Ok(image) = self.store.image(&stored)
             {
-                return manifest(&image).map(Some);
+                return match self.made(&image)? {
+                    Some(made) => Ok(Some(document(&made))),
+                    None => original(&image).map(Some),
+                };
             }
         }
         Ok(None)
+    }
+
+    /// An image with its compressed layers made again, if some were dropped.
+    fn made(&self, image: &StoredImage) -> io::Result<Option<Arc<Outgoing>>> {
+        let has_blob = |layer: &rootfs::StoredLayer| self.store.blob(layer.blob.digest()).is_ok();
+        if image.layers.iter().all(has_blob) {
+            return Ok(None);
+        }
+        // Held while compressing: two requests for one image must not do the work twice.
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = made.get(&image.manifest) {
+            return Ok(Some(known.clone()));
+        }
+        let silent = Progress::new(Mode::None, true);
+        let new = Outgoing::new(&self.store, image, None, &silent).map_err(io::Error::other)?;
+        let new = Arc::new(new);
+        made.insert(image.manifest.clone(), new.clone());
+        Ok(Some(new))
     }
 
     /// Pulls what was asked for, if there is somewhere to pull it from.
@@ -121,6 +154,15 @@ impl Images for Served {
 
     fn blob(&self, repository: &str, digest: &Digest) -> io::Result<Option<ServedBlob>> {
         for image in self.images(repository)? {
+            if let Some(made) = self.made(&image)?
+                && let Some(file) = made.made(digest)
+            {
+                let size = file.metadata()?.len();
+                let open = Box::new(move |offset| -> io::Result<Box<dyn io::Read + Send>> {
+                    Ok(Box::new(At { file, offset }))
+                });
+                return Ok(Some(ServedBlob::Stream { size, open }));
+            }
             let is_layer = image.layers.iter().any(|layer| layer.blob.digest() == digest);
             if image.id != *digest && !is_layer {
                 continue;
@@ -143,7 +185,11 @@ fn paths(reference: &Reference) -> impl Iterator<Item = String> {
     [Some(repository), short, Some(reference.name())].into_iter().flatten()
 }
 
-fn manifest(image: &StoredImage) -> io::Result<(Vec<u8>, String)> {
+fn document(made: &Outgoing) -> (Vec<u8>, String) {
+    (made.manifest.bytes.clone(), made.manifest.media_type.to_string())
+}
+
+fn original(image: &StoredImage) -> io::Result<(Vec<u8>, String)> {
     let bytes = image.manifest_bytes().map_err(io::Error::other)?;
     Ok((bytes, image.manifest_media_type.clone()))
 }

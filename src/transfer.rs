@@ -2,33 +2,50 @@
 
 use std::{
     collections::HashMap,
-    io::{self, Read, Seek, SeekFrom},
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt,
     sync::{Mutex, PoisonError},
 };
 
 use anyhow::Context;
-use oci_spec::image::{Descriptor, Digest, ImageManifest};
-use registry::{Cause, Progress as Sent, Raw, Reference, Source};
+use oci_spec::image::{Descriptor, Digest};
+use registry::{Progress as Sent, Reference, Source};
 use rootfs::{Store, StoredImage};
 
 use crate::{
     images::{Access, short},
-    progress::{Item, Progress},
+    outgoing::{Method, Outgoing},
+    progress::{Item, Mode, Progress},
 };
 
-/// Pushes an image, byte for byte as it was pulled or committed.
+/// How to push.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Sending {
+    /// Compress the layers so.
+    pub(crate) compression: Option<Method>,
+    /// The largest request body.
+    pub(crate) chunk: Option<u64>,
+}
+
+/// Pushes an image, byte for byte as it was pulled or committed unless asked otherwise.
 pub(crate) fn push(
     store: &Store,
     image: &StoredImage,
     to: &Source,
     access: &Access,
+    sending: Sending,
     progress: &Progress,
 ) -> anyhow::Result<Digest> {
+    let doing = || format!("cannot push {to}");
+    let outgoing =
+        Outgoing::new(store, image, sending.compression, progress).with_context(doing)?;
     let display = Display::new(progress);
-    push_telling(store, image, to, access, &|blob, sent| display.show(blob, sent))
+    let tell = |blob: &Descriptor, sent: Sent| display.show(blob, sent);
+    send(store, image, &outgoing, to, access, sending.chunk, &tell).with_context(doing)
 }
 
-/// The same; `tell` hears what becomes of each blob.
+/// Pushes an image as it is; `tell` hears what becomes of each blob.
 pub(crate) fn push_telling(
     store: &Store,
     image: &StoredImage,
@@ -36,13 +53,30 @@ pub(crate) fn push_telling(
     access: &Access,
     tell: &(dyn Fn(&Descriptor, Sent) + Sync),
 ) -> anyhow::Result<Digest> {
-    let manifest = manifest(image)?;
-    let mount_from = other_names(store, image)?;
-    let blobs = |blob: &Descriptor, offset: u64| open(store, blob, offset);
-    let push =
-        registry::Push { progress: tell, mount_from: &mount_from, ..registry::Push::new(&blobs) };
     let doing = || format!("cannot push {to}");
-    access.client()?.push(to, &manifest, &push).with_context(doing)
+    let silent = Progress::new(Mode::None, true);
+    let outgoing = Outgoing::new(store, image, None, &silent).with_context(doing)?;
+    send(store, image, &outgoing, to, access, None, tell).with_context(doing)
+}
+
+fn send(
+    store: &Store,
+    image: &StoredImage,
+    outgoing: &Outgoing,
+    to: &Source,
+    access: &Access,
+    chunk: Option<u64>,
+    tell: &(dyn Fn(&Descriptor, Sent) + Sync),
+) -> anyhow::Result<Digest> {
+    let mount_from = other_names(store, image)?;
+    let blobs = |blob: &Descriptor, offset: u64| outgoing.open(store, blob, offset);
+    let push = registry::Push {
+        progress: tell,
+        mount_from: &mount_from,
+        chunk,
+        ..registry::Push::new(&blobs)
+    };
+    Ok(access.client()?.push(to, &outgoing.manifest, &push)?)
 }
 
 /// Writes several images into one archive or directory.
@@ -53,40 +87,36 @@ pub(crate) fn save(
     access: &Access,
     progress: &Progress,
 ) -> anyhow::Result<()> {
-    let manifests: Vec<_> =
-        images.iter().map(|(image, _)| manifest(image)).collect::<anyhow::Result<_>>()?;
-    let saved = |(manifest, (_, names)): (_, &(_, Vec<String>))| registry::Saved {
-        manifest,
-        names: names.clone(),
-    };
-    let saved: Vec<_> = manifests.iter().zip(images).map(saved).collect();
+    let doing = || format!("cannot write {to}");
+    let outgoing = |(image, _): &(StoredImage, _)| Outgoing::new(store, image, None, progress);
+    let outgoing: Vec<_> =
+        images.iter().map(outgoing).collect::<anyhow::Result<_>>().with_context(doing)?;
+    let with_names = outgoing.iter().zip(images);
+    let saved: Vec<_> = with_names
+        .map(|(outgoing, (_, names))| registry::Saved {
+            manifest: &outgoing.manifest,
+            names: names.clone(),
+        })
+        .collect();
     let display = Display::new(progress);
-    let blobs = |blob: &Descriptor, offset: u64| open(store, blob, offset);
+    let blobs = |blob: &Descriptor, offset: u64| {
+        let made = outgoing.iter().find(|outgoing| outgoing.made(blob.digest()).is_some());
+        match made.or(outgoing.first()) {
+            Some(outgoing) => outgoing.open(store, blob, offset),
+            None => Err("there is no image".into()),
+        }
+    };
     let push = registry::Push {
         progress: &|blob, sent| display.show(blob, sent),
         ..registry::Push::new(&blobs)
     };
-    access.client()?.save(to, &saved, &push).with_context(|| format!("cannot write {to}"))
-}
-
-/// A stored image's manifest with its bytes.
-fn manifest(image: &StoredImage) -> anyhow::Result<Raw<ImageManifest>> {
-    let bytes = image.manifest_bytes()?;
-    let value = serde_json::from_slice(&bytes).context("the image's manifest is damaged")?;
-    let media_type = image.manifest_media_type.as_str().into();
-    Ok(Raw { bytes, media_type, digest: image.manifest.clone(), value })
+    access.client()?.save(to, &saved, &push).with_context(doing)
 }
 
 /// Repositories that may hold the same blobs already.
 fn other_names(store: &Store, image: &StoredImage) -> anyhow::Result<Vec<Reference>> {
     let names = store.names_of(image)?;
     Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
-}
-
-fn open(store: &Store, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>, Cause> {
-    let mut file = store.blob(blob.digest())?;
-    file.seek(SeekFrom::Start(offset))?;
-    Ok(Box::new(file))
 }
 
 /// A display item for each blob, made when the blob is first heard of.
@@ -121,10 +151,28 @@ impl<'p> Display<'p> {
     }
 }
 
-/// Copies standard input into a file, so that it can be read from any place.
-pub(crate) fn spool(directory: &std::path::Path) -> anyhow::Result<tempfile::NamedTempFile> {
+/// The same for a file that is compressed; one that is not can be read as it is.
+pub(crate) fn spooled_if_compressed(
+    file: File,
+    directory: &std::path::Path,
+) -> anyhow::Result<Option<tempfile::NamedTempFile>> {
+    let mut beginning = [0; 8];
+    let count = file.read_at(&mut beginning, 0).context("cannot read its beginning")?;
+    match rootfs::is_compressed(beginning.get(..count).unwrap_or_default()) {
+        true => spool(file, directory).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Copies what somebody sends, decompressed, into a file, so that it can be read from any place.
+pub(crate) fn spool(
+    input: impl Read + Send,
+    directory: &std::path::Path,
+) -> anyhow::Result<tempfile::NamedTempFile> {
     let mut file = tempfile::NamedTempFile::new_in(directory)
         .with_context(|| format!("cannot make a file in {}", directory.display()))?;
-    io::copy(&mut io::stdin().lock(), &mut file).context("cannot keep standard input")?;
+    let doing = "cannot read the archive";
+    let mut input = rootfs::decompressed(input).context(doing)?;
+    io::copy(&mut input, &mut file).context(doing)?;
     Ok(file)
 }

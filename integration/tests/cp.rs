@@ -218,6 +218,10 @@ fn what_cannot_be_copied_is_said_in_one_line() {
     fails([&inside("/data"), &inside("/tmp")], "both ends are in containers");
     fails(["file", "no-such-container:/x"], "no-such-container");
     fails(["-", &inside("/data/f")], "is no directory");
+    let read_only = env.name("read-only");
+    let run = ["run", "--network", "none", "--read-only", "--name", &read_only];
+    env.command(run).args([&env.pulled_busybox(), "true"]).run().success();
+    fails(["file", &format!("{read_only}:/x")], "read-only");
     // A directory never takes a file's place, nor the other way round.
     fails([&inside("/data"), "."], "sub");
     fails([&inside("/data/f"), "other"], "it cannot take the place of a directory");

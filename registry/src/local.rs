@@ -35,18 +35,36 @@ enum Format {
     Docker { image: Box<Image>, files: HashMap<Digest, String> },
 }
 
-/// The images of an archive, each as a source of its own.
-pub(crate) fn images_in(archive: &Path, scratch: &Path) -> Result<Vec<Source>> {
-    let tree = Tree::archive(archive, scratch)?;
-    let file = archive.to_owned();
+/// The images of an archive or a directory, each as a source of its own.
+pub(crate) fn images_in(files: &Path, scratch: &Path) -> Result<Vec<Source>> {
+    let file = files.to_owned();
+    if files.is_dir() {
+        let tree = Tree::directory(files)?;
+        if tree.has("manifest.json") {
+            return Ok(vec![Source::Directory(file)]);
+        }
+        check_has_images(&tree)?;
+        let source = |tag| Source::OciLayout { directory: file.clone(), tag };
+        return Ok(layout::tags(&tree)?.into_iter().map(source).collect());
+    }
+    let tree = Tree::archive(files, scratch)?;
     if tree.has("manifest.json") {
         let names = docker::names(&tree, &file.display().to_string())?;
         let source = |name| Source::DockerArchive { file: file.clone(), name };
         return Ok(names.into_iter().map(source).collect());
     }
+    check_has_images(&tree)?;
     let tags = layout::tags(&tree)?;
     let source = |tag| Source::OciArchive { file: file.clone(), tag };
     Ok(tags.into_iter().map(source).collect())
+}
+
+fn check_has_images(tree: &Tree) -> Result<()> {
+    if tree.has("index.json") {
+        return Ok(());
+    }
+    let problem = "there is no image in it: neither manifest.json nor index.json";
+    Err(Error::Unsupported { place: tree.to_string(), problem })
 }
 
 impl Local {

@@ -5,11 +5,11 @@ use std::{
     path::Path,
 };
 
-use oci_spec::image::{Descriptor, MediaType};
+use oci_spec::image::MediaType;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    compress::{Compressed, compress},
+    compress::compress,
     difference::{self, Differences},
     document::unusable,
     error::{During, Result},
@@ -116,9 +116,9 @@ impl Store {
         new: NewImage<'_>,
     ) -> Result<StoredImage> {
         let (compression, level) = new.compression;
-        let layer = self.create_layer(compression, level, |output| {
-            io::copy(&mut layer::decompress(BufReader::new(tar))?, output).map(drop)
-        })?;
+        let mut tar = layer::decompress(BufReader::new(tar)).during("read", "the archive")?;
+        let layer =
+            self.create_layer(compression, level, |output| io::copy(&mut tar, output).map(drop))?;
         self.describe_image(name, None, Vec::new(), layer, new)
     }
 
@@ -151,9 +151,11 @@ impl Store {
         compression: Compression,
         level: Option<i32>,
         output: &mut (dyn Write + Send),
-    ) -> Result<Compressed> {
+    ) -> Result<StoredLayer> {
         let mut tar = self.layer_tar(&layer.diff_id)?;
-        compress(&mut tar, output, compression, level).during("compress", &layer.diff_id)
+        let made = compress(&mut tar, output, compression, level);
+        let blob = made.during("compress", &layer.diff_id)?.into_blob(compression)?;
+        Ok(StoredLayer { blob, diff_id: layer.diff_id.clone() })
     }
 
     /// Records the image that a new layer makes of those below it.
@@ -176,7 +178,7 @@ impl Store {
 
 impl Snapshot {
     /// Everything the container sees.
-    fn union(&self) -> Union {
+    pub(crate) fn union(&self) -> Union {
         let layers = match &self.kind {
             SnapshotKind::Overlay { lower, upper, .. } => {
                 std::iter::once(upper).chain(lower).cloned().collect()
@@ -236,6 +238,41 @@ fn configuration(
     serde_json::to_vec(&config).map_err(fail)
 }
 
+impl StoredImage {
+    /// The manifest of the same image with its layers in other compressed forms, and its media type.
+    ///
+    /// It stays of its kind, unless docker's has no word for a form.
+    pub fn manifest_of(&self, layers: &[StoredLayer]) -> Result<(Vec<u8>, String)> {
+        let is_docker = self.manifest_media_type.contains(".docker.");
+        let has_zstd = layers.iter().any(|layer| layer.compression() == Compression::Zstd);
+        let format = if is_docker && !has_zstd { Format::Docker } else { Format::Oci };
+        let (bytes, media_type) = manifest(self.config.as_bytes(), layers, format)?;
+        let fail = |problem| unusable("manifest", problem);
+        let before: Value = serde_json::from_slice(&self.manifest_bytes()?).map_err(fail)?;
+        let Some(annotations) = before.get("annotations") else {
+            return Ok((bytes, media_type.to_owned()));
+        };
+        let mut after: Map<String, Value> = serde_json::from_slice(&bytes).map_err(fail)?;
+        after.insert("annotations".to_owned(), annotations.clone());
+        Ok((serde_json::to_vec(&after).map_err(fail)?, media_type.to_owned()))
+    }
+}
+
+impl StoredLayer {
+    /// How its blob is compressed, as its media type says.
+    pub fn compression(&self) -> Compression {
+        match self.blob.media_type() {
+            MediaType::ImageLayer | MediaType::ImageLayerNonDistributable => Compression::None,
+            MediaType::ImageLayerZstd | MediaType::ImageLayerNonDistributableZstd => {
+                Compression::Zstd
+            }
+            MediaType::Other(name) if name.ends_with("zstd") => Compression::Zstd,
+            MediaType::Other(name) if name.ends_with("tar") => Compression::None,
+            _ => Compression::Gzip,
+        }
+    }
+}
+
 pub(crate) fn manifest(
     config: &[u8],
     layers: &[StoredLayer],
@@ -254,7 +291,7 @@ pub(crate) fn manifest(
     let describe = |layer: &StoredLayer| {
         let blob = &layer.blob;
         json!({
-            "mediaType": layer_type(blob, format),
+            "mediaType": layer_type(layer, format),
             "digest": blob.digest().as_ref(),
             "size": blob.size(),
         })
@@ -274,16 +311,9 @@ pub(crate) fn manifest(
 }
 
 /// What a layer is called in a manifest of this format.
-fn layer_type(blob: &Descriptor, format: Format) -> String {
-    let name = blob.media_type().to_string();
-    let compression = match blob.media_type() {
-        MediaType::ImageLayer | MediaType::ImageLayerNonDistributable => Compression::None,
-        MediaType::ImageLayerZstd | MediaType::ImageLayerNonDistributableZstd => Compression::Zstd,
-        MediaType::Other(name) if name.ends_with("zstd") => Compression::Zstd,
-        MediaType::Other(name) if name.ends_with("tar") => Compression::None,
-        _ => Compression::Gzip,
-    };
-    match (format, compression) {
+fn layer_type(layer: &StoredLayer, format: Format) -> String {
+    let name = layer.blob.media_type().to_string();
+    match (format, layer.compression()) {
         (Format::Oci, _) if name.starts_with("application/vnd.oci.") => name,
         (Format::Oci, Compression::None) => MediaType::ImageLayer.to_string(),
         (Format::Oci, Compression::Gzip) => MediaType::ImageLayerGzip.to_string(),

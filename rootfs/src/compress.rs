@@ -14,9 +14,13 @@ use std::{
 };
 
 use flate2::{Compress, Crc, FlushCompress};
+use oci_spec::image::{Descriptor, Digest, MediaType};
 use sha2::{Digest as _, Sha256};
 
-use crate::layer::{self, Compression};
+use crate::{
+    error::{Error, Result},
+    layer::{self, Compression},
+};
 
 /// What each thread compresses at a time: large enough to lose little at the seams.
 const PIECE: usize = 512 * 1024;
@@ -33,6 +37,20 @@ pub struct Compressed {
     pub digest: String,
     /// How many there are.
     pub size: u64,
+}
+
+impl Compressed {
+    /// As a layer's blob.
+    pub(crate) fn into_blob(self, compression: Compression) -> Result<Descriptor> {
+        let digest: Digest =
+            self.digest.parse().map_err(|_| Error::UnsupportedDigest(self.digest.clone()))?;
+        let media_type = match compression {
+            Compression::None => MediaType::ImageLayer,
+            Compression::Gzip => MediaType::ImageLayerGzip,
+            Compression::Zstd => MediaType::ImageLayerZstd,
+        };
+        Ok(Descriptor::new(media_type, self.size, digest))
+    }
 }
 
 /// Compresses everything `input` gives. The level is the codec's own; `None` is its usual one.

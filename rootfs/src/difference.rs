@@ -1,14 +1,17 @@
-//! What a container changed: the difference between its own files and the layers below.
+//! What a container changed: the difference between its own files and the layers below; and what differs
+//! between any two sets of layers.
 
 use std::{
     collections::BTreeMap, ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path, path::PathBuf,
 };
 
+use oci_spec::image::Digest;
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat};
 
 use crate::{
     error::{During, Result},
     image::StoredImage,
+    layer::record::Record,
     name,
     overlay::{self, Namespace},
     snapshot::{Snapshot, SnapshotKind},
@@ -55,10 +58,51 @@ impl Store {
         Ok(listed(snapshot.differences()?))
     }
 
-    /// What is different in one image compared with another, sorted by path.
-    pub fn diff_images(&self, before: &StoredImage, after: &StoredImage) -> Result<Vec<Change>> {
-        let found = between(&after.union(), &before.union()).during("compare", &after.id)?;
-        Ok(listed(found))
+    /// What is different on one side compared with another, sorted by path.
+    pub fn compare(&self, before: &Side, after: &Side) -> Result<Vec<Change>> {
+        Ok(listed(between(&after.0, &before.0).during("compare", "the files")?))
+    }
+
+    /// A layer by itself, by the beginning of its diff id or of the digest of its compressed form; `None`
+    /// if there is none.
+    pub fn layer_side(&self, id: &str) -> Result<Option<Side>> {
+        let Some(layer) = self.find_layer(id)? else { return Ok(None) };
+        let path = self.layer_path(&layer)?;
+        let record = Record::read(&path)?;
+        Ok(Some(Side(Union::new(vec![path.join("files")], record.namespace))))
+    }
+
+    /// What an image's topmost layer lies on.
+    pub fn side_below(&self, image: &StoredImage) -> Result<Side> {
+        let diff_ids: Vec<Digest> =
+            image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        let below = diff_ids.split_last().map_or(&[][..], |(_, below)| below);
+        let chain = self.assemble(below)?;
+        let absolute = |path: &PathBuf| self.root().join(path);
+        let mut layers: Vec<PathBuf> = chain.lower.iter().map(absolute).collect();
+        if layers.is_empty() {
+            layers.push(self.root().join("empty"));
+        }
+        let root = chain.root.as_ref().map(absolute);
+        Ok(Side(Union::new(layers, chain.namespace).with_root(root.as_deref())))
+    }
+}
+
+/// Files as they are seen through layers: one side of a comparison.
+#[derive(Clone, Debug)]
+pub struct Side(Union);
+
+impl StoredImage {
+    /// Everything the image holds.
+    pub fn side(&self) -> Side {
+        Side(self.union())
+    }
+}
+
+impl Snapshot {
+    /// Everything the container sees.
+    pub fn side(&self) -> Side {
+        Side(self.union())
     }
 }
 
@@ -98,7 +142,37 @@ impl Snapshot {
             SnapshotKind::Overlay { upper, .. } => of_upper(upper, &below, self.namespace),
             SnapshotKind::Directory(directory) => of_copy(directory, &below, self.namespace),
         };
-        found.during("compare", self.changes().display())
+        let mut found = found.during("compare", self.changes().display())?;
+        forget(&mut found, &self.mount_points);
+        Ok(found)
+    }
+}
+
+/// Takes out the empty files that were made only for something to be mounted on them, and the directory
+/// each is in when nothing else in it changed.
+fn forget(found: &mut Differences, mount_points: &[PathBuf]) {
+    let clean = |path: &Path| {
+        let path = path.as_os_str().as_bytes();
+        path.strip_prefix(b"/").unwrap_or(path).to_vec()
+    };
+    let mut above = Vec::new();
+    for path in mount_points.iter().map(|path| clean(path)) {
+        let is_place = found.get(&path).is_some_and(|difference| match difference {
+            Difference::Present { stat, existed: false } => {
+                stat.st_size == 0 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            }
+            _ => false,
+        });
+        if is_place {
+            found.remove(&path);
+            above.push(name::split(&path).0.to_vec());
+        }
+    }
+    for directory in above.iter().filter(|directory| !directory.is_empty()) {
+        let is_inside = |path: &Vec<u8>| path != directory && name::is_within(path, directory);
+        if !found.keys().any(is_inside) {
+            found.remove(directory);
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub enum Error {
     #[error("no image {0} in the store")]
     NoImage(String),
     /// An id prefix fits several images.
-    #[error("{0} is the beginning of several image ids")]
+    #[error("{0} is the beginning of several ids")]
     Ambiguous(String),
     /// No container has this name.
     #[error("no snapshot {0:?}")]

@@ -1,7 +1,7 @@
 //! Images: records of what was pulled, and the names people gave them.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -314,12 +314,7 @@ impl Store {
 
     fn find_by_id(&self, id: &str) -> Result<String> {
         let missing = || Error::NoImage(id.to_owned());
-        let hex = id.strip_prefix("sha256:").unwrap_or(id);
-        let is_id =
-            hex.len() >= 3 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_id {
-            return Err(missing());
-        }
+        let hex = hexadecimal(id).ok_or_else(missing)?;
         let mut found: BTreeMap<String, String> = BTreeMap::new();
         for record in self.names_in("images")? {
             let Some((config, manifest)) = record.split_once('.') else { continue };
@@ -331,6 +326,22 @@ impl Store {
             return Err(Error::Ambiguous(id.to_owned()));
         }
         found.into_values().next().ok_or_else(missing)
+    }
+
+    /// The layer whose diff id, or the digest of one of whose compressed forms, begins like this.
+    pub(crate) fn find_layer(&self, id: &str) -> Result<Option<Digest>> {
+        let Some(hex) = hexadecimal(id) else { return Ok(None) };
+        let mut found = BTreeSet::new();
+        for layer in self.names_in("layers")? {
+            let forms = self.names_in(&format!("layers/{layer}/blobs"))?;
+            if layer.starts_with(hex) || forms.iter().any(|form| form.starts_with(hex)) {
+                found.insert(layer);
+            }
+        }
+        if found.len() > 1 {
+            return Err(Error::Ambiguous(id.to_owned()));
+        }
+        Ok(found.first().and_then(|layer| format!("sha256:{layer}").parse().ok()))
     }
 
     /// Checks that every layer of a manifest is in the store in the very form the manifest names.
@@ -447,4 +458,11 @@ pub(crate) fn digest_of(bytes: &[u8]) -> Result<Digest> {
 
 fn to_u64(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// The digits of an id or of its beginning, long enough not to be a word.
+fn hexadecimal(id: &str) -> Option<&str> {
+    let hex = id.strip_prefix("sha256:").unwrap_or(id);
+    let is_id = hex.len() >= 3 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_id.then_some(hex)
 }

@@ -368,10 +368,10 @@ fn an_unpacked_image_can_be_changed_and_packed_again() {
     let packed = store.repack(&image, &tree, Some("packed"), new).unwrap();
     let again = flatten(&store, &packed, "again");
     assert_eq!(names(&again), names(&tree));
-    let changes = store.diff_images(&image, &packed).unwrap();
+    let changes = store.compare(&image.side(), &packed.side()).unwrap();
     let of = |kind| changes.iter().filter(|change| change.kind == kind).count();
     assert_eq!((of(ChangeKind::Added), of(ChangeKind::Deleted)), (3, 2), "{changes:?}");
-    assert_eq!(store.diff_images(&image, &image).unwrap(), []);
+    assert_eq!(store.compare(&image.side(), &image.side()).unwrap(), []);
     let contents = store.contents(&packed, 5).unwrap();
     assert_eq!(contents.len(), 2);
     assert_eq!(contents[0].wasted, 5, "changed, gone and e/old");

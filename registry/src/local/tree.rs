@@ -56,7 +56,14 @@ impl Tree {
         let mut start = file.try_clone().map_err(failed("open", path))?;
         start.rewind().map_err(failed("read", path))?;
         let reader = BufReader::new(start);
-        let entries = list(reader).map_err(failed("read", path))?;
+        let entries = list(reader).map_err(|error| match error.raw_os_error() {
+            Some(_) => failed("read", path)(error),
+            // The parser's own words name fields of headers.
+            None => {
+                let problem = "it is no tar archive, or only a part of one";
+                Error::Unsupported { place: path.display().to_string(), problem }
+            }
+        })?;
         Ok(Self::Archive { path: path.to_owned(), file: Arc::new(file), entries })
     }
 

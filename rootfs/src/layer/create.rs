@@ -4,7 +4,7 @@
 
 use std::{fs, io, io::Write, path::Path, thread};
 
-use oci_spec::image::{Descriptor, Digest, MediaType};
+use oci_spec::image::Digest;
 
 use super::{Compression, Limits, Unpacked, blocks, joined, record::Record, unpack};
 use crate::{
@@ -69,8 +69,8 @@ impl Store {
         };
         let unpacked = made(unpacked)?;
         let ((), compressed) = written.during("write", blob.display())?;
-        let bad = |_| Error::UnsupportedDigest(compressed.digest.clone());
-        let digest: Digest = compressed.digest.parse().map_err(bad)?;
+        let made = compressed.into_blob(compression)?;
+        let digest = made.digest();
         let diff_id = format!("sha256:{}", unpacked.diff_id);
         let diff_id: Digest = diff_id.parse().map_err(|_| Error::UnsupportedDigest(diff_id))?;
         if let Some(extracted) = &unpacked.extracted {
@@ -80,16 +80,10 @@ impl Store {
         }
         // A blob without its layer would look like garbage.
         let _busy = self.lock_store(Mode::Shared)?;
-        self.place_layer(temporary, &diff_id, &digest)?;
-        let path = self.blob_path(&digest)?;
+        self.place_layer(temporary, &diff_id, digest)?;
+        let path = self.blob_path(digest)?;
         fs::rename(blob, &path).during("complete", path.display())?;
-        let media_type = match compression {
-            Compression::None => MediaType::ImageLayer,
-            Compression::Gzip => MediaType::ImageLayerGzip,
-            Compression::Zstd => MediaType::ImageLayerZstd,
-        };
-        let blob = Descriptor::new(media_type, compressed.size, digest);
-        Ok(StoredLayer { blob, diff_id })
+        Ok(StoredLayer { blob: made, diff_id })
     }
 
     /// Moves a complete layer to its place, unless it is there already.

@@ -26,6 +26,7 @@ use oci_spec::image::{Descriptor, Digest, MediaType};
 
 pub use inflate::Compression;
 pub(crate) use inflate::reader as decompress;
+pub use inflate::{decompressed, is_compressed};
 
 use crate::{
     error::{During, Error, Result},

@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub(crate) namespace: Namespace,
     /// Everything below the container's own changes.
     pub(crate) below: Vec<PathBuf>,
+    /// Where files of the runtime's are shown in the container.
+    pub(crate) mount_points: Vec<PathBuf>,
     directory: PathBuf,
 }
 
@@ -275,6 +277,13 @@ impl Snapshot {
         }
     }
 
+    /// The same, where empty new files at these paths are only what something was mounted on, and no change
+    /// of the container's.
+    pub fn with_mount_points<'p>(mut self, paths: impl IntoIterator<Item = &'p str>) -> Self {
+        self.mount_points.extend(paths.into_iter().map(PathBuf::from));
+        self
+    }
+
     /// Lets a `volatile` overlay be mounted again, which overlayfs refuses by itself: it cannot know that
     /// the machine did not crash meanwhile.
     pub fn forget_volatile(&self) -> Result<()> {
@@ -300,7 +309,8 @@ fn describe(
         }
     };
     let (namespace, below) = (record.namespace, record.below);
-    Snapshot { name: name.to_owned(), image, kind, namespace, below, directory }
+    let mount_points = Vec::new();
+    Snapshot { name: name.to_owned(), image, kind, namespace, below, mount_points, directory }
 }
 
 /// The path of a directory without links in it, as the kernel knows it.

@@ -120,6 +120,9 @@ impl NewImageArgs {
 }
 
 /// Make an image of what a container changed
+///
+/// The same changes and the same --timestamp give the same image, byte for byte; files that are newer get
+/// that time.
 #[derive(Args, Debug)]
 pub(super) struct Commit {
     /// Who made it
@@ -137,8 +140,8 @@ pub(super) struct Commit {
     #[command(flatten)]
     new: NewImageArgs,
 
-    /// Container, by name or id
-    container: String,
+    /// Container, by name or id; the latest when none is named
+    container: Option<String>,
 
     /// Name of the image
     name: Option<Reference>,
@@ -147,7 +150,10 @@ pub(super) struct Commit {
 impl Verb for Commit {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let store = Store::open(&globals.home.root)?;
-        let container = record::find(&globals.home, &self.container)?;
+        let container = match &self.container {
+            Some(container) => record::find(&globals.home, container)?,
+            None => record::latest(&globals.home)?,
+        };
         let snapshot = launch::snapshot(&store, &container)?;
         let containers = Containers::open(&globals.home.runroot)?;
         let running = signals::load(&containers, &container)?;

@@ -1,6 +1,6 @@
 //! `images`: list what is in the store.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, str::FromStr, time::SystemTime};
 
 use clap::Args;
 use rootfs::{ImageSummary, Store};
@@ -19,6 +19,14 @@ use crate::{
 pub(super) struct Images {
     /// Only images of this name; `*` stands for anything
     name: Option<String>,
+
+    /// All images, which is what is shown without it: there are no intermediate ones
+    #[arg(short, long)]
+    all: bool,
+
+    /// Only those that match: reference=, dangling=, label=, before=, since=
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
 
     /// Print only ids
     #[arg(short, long)]
@@ -41,6 +49,9 @@ impl Verb for Images {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let store = Store::open(&globals.home.root)?;
         let mut images = store.images()?;
+        for filter in &self.filter {
+            images = filter.apply(&store, images)?;
+        }
         images.sort_by(|one, other| other.created.cmp(&one.created));
         let mut rows = Vec::new();
         for image in &images {
@@ -71,13 +82,7 @@ impl Verb for Images {
 
 impl Images {
     fn is_wanted(&self, repository: &str, tag: &str) -> bool {
-        let Some(name) = &self.name else { return true };
-        match name.rsplit_once(':') {
-            Some((wanted, wanted_tag)) if !wanted_tag.contains('/') => {
-                fits(wanted, repository) && fits(wanted_tag, tag)
-            }
-            _ => fits(name, repository),
-        }
+        self.name.as_ref().is_none_or(|name| is_called(name, repository, tag))
     }
 
     fn row(&self, image: &ImageSummary, repository: &str, tag: &str) -> Value {
@@ -95,6 +100,90 @@ impl Images {
             "Bytes": image.size,
             "CompressedBytes": image.compressed_size,
         })
+    }
+}
+
+/// `--filter`
+#[derive(Clone, Debug, PartialEq)]
+enum Filter {
+    /// Of this name.
+    Reference(String),
+    /// Without any name.
+    Dangling(bool),
+    /// With this label, and this value if one is given.
+    Label(String, Option<String>),
+    /// Made before this image.
+    Before(String),
+    /// Made after it.
+    Since(String),
+}
+
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, value) =
+            text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+        Ok(match (key, value) {
+            ("reference", value) => Self::Reference(value.to_owned()),
+            ("dangling", "true" | "1") => Self::Dangling(true),
+            ("dangling", "false" | "0") => Self::Dangling(false),
+            ("dangling", value) => {
+                return Err(format!("dangling={value} is neither true nor false"));
+            }
+            ("label", value) => match value.split_once('=') {
+                Some((label, value)) => Self::Label(label.to_owned(), Some(value.to_owned())),
+                None => Self::Label(value.to_owned(), None),
+            },
+            ("before", value) => Self::Before(value.to_owned()),
+            ("since", value) => Self::Since(value.to_owned()),
+            _ => {
+                return Err(format!(
+                    "{key:?} is none of reference, dangling, label, before, since"
+                ));
+            }
+        })
+    }
+}
+
+impl Filter {
+    fn apply(&self, store: &Store, images: Vec<ImageSummary>) -> anyhow::Result<Vec<ImageSummary>> {
+        let created = |name: &str| -> anyhow::Result<Option<SystemTime>> {
+            let image = crate::images::find(store, name)?.configuration()?;
+            Ok(image.created().as_deref().and_then(timestamp::parse))
+        };
+        let when = |image: &ImageSummary| image.created.as_deref().and_then(timestamp::parse);
+        let mut wanted = Vec::new();
+        for image in images {
+            let (repository, tag) = image.name.as_deref().map_or_else(nameless, split);
+            let fits = match self {
+                Self::Reference(pattern) => is_called(pattern, &repository, &tag),
+                Self::Dangling(dangling) => image.name.is_none() == *dangling,
+                Self::Label(label, value) => {
+                    let configuration = store.image(image.id.as_ref())?.configuration()?;
+                    let labels =
+                        configuration.config().as_ref().and_then(|it| it.labels().as_ref());
+                    let found = labels.and_then(|labels| labels.get(label));
+                    found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found))
+                }
+                Self::Before(name) => when(&image) < created(name)?,
+                Self::Since(name) => when(&image) > created(name)?,
+            };
+            if fits {
+                wanted.push(image);
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+/// Whether a name, in which `*` stands for anything, means this image.
+fn is_called(name: &str, repository: &str, tag: &str) -> bool {
+    match name.rsplit_once(':') {
+        Some((wanted, wanted_tag)) if !wanted_tag.contains('/') => {
+            fits(wanted, repository) && fits(wanted_tag, tag)
+        }
+        _ => fits(name, repository),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `inspect`: everything known about containers and images, as JSON.
 
-use std::process::ExitCode;
+use std::{collections::BTreeSet, process::ExitCode};
 
 use clap::{Args, ValueEnum};
 use configs::MountSource;
@@ -141,15 +141,20 @@ fn of_image(store: &Store, image: &StoredImage) -> anyhow::Result<Value> {
     let configuration: Value = serde_json::from_str(&image.config)?;
     let names: Vec<String> =
         store.names_of(image)?.iter().map(|name| images::familiar(name)).collect();
-    let digests = names.iter().map(|name| {
-        let repository = name.rsplit_once(':').map_or(name.as_str(), |(repository, _)| repository);
-        format!("{repository}@{}", image.manifest)
-    });
+    let digests: BTreeSet<String> = names
+        .iter()
+        .filter(|name| !name.contains('@'))
+        .map(|name| {
+            let repository =
+                name.rsplit_once(':').map_or(name.as_str(), |(repository, _)| repository);
+            format!("{repository}@{}", image.manifest)
+        })
+        .collect();
     let part = |name: &str| configuration.get(name).cloned().unwrap_or_default();
     Ok(json!({
         "Id": image.id,
         "RepoTags": names,
-        "RepoDigests": digests.collect::<Vec<_>>(),
+        "RepoDigests": digests,
         "Digest": image.manifest,
         "Created": part("created"),
         "Author": part("author"),

@@ -9,10 +9,14 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use configs::flags::Bytes;
 use registry::{Platform, Reference, Source};
 use rootfs::{Store, StoredImage};
 
-use super::access::{AccessArgs, ProgressArgs};
+use super::{
+    access::{AccessArgs, ProgressArgs},
+    commit::CompressionFlag,
+};
 use crate::{
     cli::{Globals, Verb, krgo},
     images::{self, Policy, Wanted},
@@ -31,6 +35,16 @@ pub(super) struct Push {
     /// Push every tag of the repository that is here
     #[arg(short, long)]
     all_tags: bool,
+
+    /// Compress the layers so: gzip, zstd or none, with :LEVEL; other bytes have another digest
+    ///
+    /// Layers that are compressed by this method stay as they are, unless a level is given.
+    #[arg(long, value_name = "METHOD[:LEVEL]")]
+    compression: Option<CompressionFlag>,
+
+    /// Send no more than this in one request, for registries and proxies with a limit
+    #[arg(long, value_name = "BYTES")]
+    chunk: Option<Bytes>,
 
     /// Write the digest of what was pushed to this file
     #[arg(long, value_name = "FILE")]
@@ -66,6 +80,10 @@ impl Verb for Push {
         self.layered.name_image(&store, &self.image)?;
         let names =
             if self.all_tags { all_tags(&store, &self.image)? } else { vec![self.image.clone()] };
+        let sending = transfer::Sending {
+            compression: self.compression.map(|CompressionFlag(method, level)| (method, level)),
+            chunk: self.chunk.map(|bytes| bytes.0),
+        };
         let mut digest = None;
         for name in &names {
             let image = images::find(&store, name)?;
@@ -74,7 +92,7 @@ impl Verb for Push {
                 None => Source::Registry(name.parse::<Reference>()?),
             };
             progress.say(&format!("{to}"));
-            let pushed = transfer::push(&store, &image, &to, &access, &progress)?;
+            let pushed = transfer::push(&store, &image, &to, &access, sending, &progress)?;
             output::line(&pushed)?;
             digest = Some(pushed);
         }
@@ -205,8 +223,16 @@ impl Verb for Load {
         let store = Store::open(&globals.home.root)?;
         crate::home::make_private_directory(&globals.home.root)
             .with_context(|| format!("cannot make {}", globals.home.root.display()))?;
+        let root = &globals.home.root;
         let (path, _spooled) = match self.input {
-            Some(path) => (path, None),
+            // What a layout holds is loaded as well.
+            Some(path) if path.is_dir() => (path, None),
+            Some(path) => {
+                let doing = || format!("cannot read {}", path.display());
+                let file = File::open(&path).with_context(doing)?;
+                let spooled = transfer::spooled_if_compressed(file, root).with_context(doing)?;
+                (spooled.as_ref().map_or(path, |file| file.path().to_owned()), spooled)
+            }
             None if io::stdin().is_terminal() => {
                 return Err(advise(
                     "there is no archive to read",
@@ -214,7 +240,7 @@ impl Verb for Load {
                 ));
             }
             None => {
-                let file = transfer::spool(&globals.home.root)?;
+                let file = transfer::spool(io::stdin(), root)?;
                 (file.path().to_owned(), Some(file))
             }
         };

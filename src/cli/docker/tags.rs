@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 use registry::{Platform, Reference, Source};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::access::AccessArgs;
 use crate::{
     cli::{Globals, Verb},
     output,
     report::printable,
+    templates::Listing,
 };
 
 /// List the tags of a repository
@@ -19,15 +20,28 @@ pub(super) struct Tags {
     /// Repository, such as `debian` or `localhost:5000/app`
     repository: Reference,
 
+    /// `json`, `table …` or a template such as `{{.Name}}:{{.Tag}}`
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+
     #[command(flatten)]
     access: AccessArgs,
 }
 
 impl Verb for Tags {
     fn run(self, _: &Globals) -> anyhow::Result<ExitCode> {
-        for tag in self.access.access().client()?.tags(&self.repository)? {
-            output::line(printable(&tag))?;
+        let mut tags = self.access.access().client()?.tags(&self.repository)?;
+        tags.sort();
+        let name = self.repository.name();
+        let rows: Vec<Value> =
+            tags.iter().map(|tag| json!({ "Name": name, "Tag": printable(tag) })).collect();
+        Listing {
+            default: "{{.Name}}\t{{.Tag}}",
+            headings: &[],
+            quiet: Some("Tag"),
+            format: self.format.as_deref(),
         }
+        .print(&rows)?;
         Ok(ExitCode::SUCCESS)
     }
 }
