@@ -15,7 +15,7 @@ fn pulled(env: &TestEnv, word: &str) -> String {
 #[test]
 fn every_listing_takes_json_and_templates() {
     let Some(env) = TestEnv::root() else { return };
-    let name = pulled(&env, "blue");
+    let name = pulled(&env, "listed");
     let container = env.name("listed");
     env.run(["run", "--network", "none", "--name", &container, &name, "touch", "/x"]).success();
     let repository = name.trim_end_matches(":1");

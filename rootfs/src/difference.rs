@@ -60,7 +60,11 @@ impl Store {
 
     /// What is different on one side compared with another, sorted by path.
     pub fn compare(&self, before: &Side, after: &Side) -> Result<Vec<Change>> {
-        Ok(listed(between(&after.0, &before.0).during("compare", "the files")?))
+        let found = between(&after.union, &before.union);
+        let mut found = found.during("compare", "the files")?;
+        forget(&mut found, &before.mount_points);
+        forget(&mut found, &after.mount_points);
+        Ok(listed(found))
     }
 
     /// A layer by itself, by the beginning of its diff id or of the digest of its compressed form; `None`
@@ -69,7 +73,7 @@ impl Store {
         let Some(layer) = self.find_layer(id)? else { return Ok(None) };
         let path = self.layer_path(&layer)?;
         let record = Record::read(&path)?;
-        Ok(Some(Side(Union::new(vec![path.join("files")], record.namespace))))
+        Ok(Some(Side::new(Union::new(vec![path.join("files")], record.namespace))))
     }
 
     /// What an image's topmost layer lies on.
@@ -84,25 +88,34 @@ impl Store {
             layers.push(self.root().join("empty"));
         }
         let root = chain.root.as_ref().map(absolute);
-        Ok(Side(Union::new(layers, chain.namespace).with_root(root.as_deref())))
+        Ok(Side::new(Union::new(layers, chain.namespace).with_root(root.as_deref())))
     }
 }
 
 /// Files as they are seen through layers: one side of a comparison.
 #[derive(Clone, Debug)]
-pub struct Side(Union);
+pub struct Side {
+    union: Union,
+    mount_points: Vec<PathBuf>,
+}
+
+impl Side {
+    fn new(union: Union) -> Self {
+        Self { union, mount_points: Vec::new() }
+    }
+}
 
 impl StoredImage {
     /// Everything the image holds.
     pub fn side(&self) -> Side {
-        Side(self.union())
+        Side::new(self.union())
     }
 }
 
 impl Snapshot {
     /// Everything the container sees.
     pub fn side(&self) -> Side {
-        Side(self.union())
+        Side { union: self.union(), mount_points: self.mount_points.clone() }
     }
 }
 
@@ -148,8 +161,8 @@ impl Snapshot {
     }
 }
 
-/// Takes out the empty files that were made only for something to be mounted on them, and the directory
-/// each is in when nothing else in it changed.
+/// Takes out the empty files that are there only for something to be mounted on them, and the directory each
+/// is in when nothing else in it changed.
 fn forget(found: &mut Differences, mount_points: &[PathBuf]) {
     let clean = |path: &Path| {
         let path = path.as_os_str().as_bytes();
@@ -157,11 +170,9 @@ fn forget(found: &mut Differences, mount_points: &[PathBuf]) {
     };
     let mut above = Vec::new();
     for path in mount_points.iter().map(|path| clean(path)) {
-        let is_place = found.get(&path).is_some_and(|difference| match difference {
-            Difference::Present { stat, existed: false } => {
-                stat.st_size == 0 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-            }
-            _ => false,
+        let is_place = found.get(&path).is_some_and(|difference| {
+            let (Difference::Present { stat, .. } | Difference::Gone { before: stat }) = difference;
+            stat.st_size == 0 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         });
         if is_place {
             found.remove(&path);
