@@ -6,7 +6,10 @@ mod support;
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
-use registry::{Error, Image, Result, fake::Registry};
+use registry::{
+    Error, Image, Result,
+    fake::{Kind, Registry},
+};
 use serde_json::{Value, json};
 use support::*;
 
@@ -97,6 +100,57 @@ fn four_nested_indexes_are_the_limit() {
         registry.add_manifest("image", "1", document.as_bytes(), media_type);
         assert_eq!(resolve(&client(), &registry).is_ok(), fits, "{depth}");
     }
+}
+
+#[test]
+fn sixty_five_thousand_entries_are_the_limit_of_an_index() {
+    for (count, fits) in [(65_536, true), (65_537, false)] {
+        let registry = Registry::start().unwrap();
+        let text = manifest(&registry, &[noise(1, 10)], "amd64");
+        let digest = registry.add_manifest("image", "amd64", text.as_bytes(), MANIFEST);
+        // As short as entries can be, or eight mebibytes would be the limit that counts.
+        let entry =
+            format!(r#"{{"mediaType":"{MANIFEST}","digest":"{digest}","size":{}}}"#, text.len());
+        let short = r#"{"mediaType":"a/b","size":1,"digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}"#;
+        let entries = format!("{entry}{}", format!(",{short}").repeat(count - 1));
+        let index =
+            format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{entries}]}}"#);
+        assert!(index.len() <= 8 << 20, "{}", index.len());
+        registry.add_manifest("image", "1", index.as_bytes(), INDEX);
+        assert_eq!(resolve(&client(), &registry).is_ok(), fits, "{count}");
+    }
+}
+
+/// Five redirects, five more attempts: the limits of section 6, at the limit and beyond.
+#[test]
+fn redirects_and_retries_are_counted() {
+    for (hops, fits) in [(5, true), (6, false)] {
+        let registry = Registry::start().unwrap();
+        add_image(&registry, "image", "1", &[noise(1, 10)]);
+        let location = Some(("Location", "/v2/image/manifests/1".to_owned()));
+        registry.fault("GET", "/manifests/", hops, Kind::Status(307, location));
+        assert_eq!(resolve(&client(), &registry).is_ok(), fits, "{hops} redirects");
+    }
+    for (failures, fits) in [(5, true), (6, false)] {
+        let registry = Registry::start().unwrap();
+        add_image(&registry, "image", "1", &[noise(1, 10)]);
+        let soon = Some(("Retry-After", "0".to_owned()));
+        registry.fault("GET", "/manifests/", failures, Kind::Status(503, soon));
+        let mut options = options();
+        options.retries = registry::Options::default().retries;
+        let client = registry::Client::new(options).unwrap();
+        assert_eq!(resolve(&client, &registry).is_ok(), fits, "{failures} failures");
+    }
+}
+
+/// A flood of headers ends in an error, not in memory.
+#[test]
+fn a_flood_of_headers_is_refused() {
+    let registry = Registry::start().unwrap();
+    add_image(&registry, "image", "1", &[noise(1, 10)]);
+    let flood = Some(("X-Flood", "x".repeat(1 << 20)));
+    registry.fault("GET", "/manifests/", 99, Kind::Status(200, flood));
+    assert!(resolve(&client(), &registry).is_err());
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Verifying the whole store: every byte that has a digest is read and hashed again.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fmt, fs,
     io::{self, Read},
+    num::NonZero,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
 };
 
 use oci_spec::image::Digest;
@@ -24,6 +27,9 @@ use crate::{
 
 /// Bytes read at once.
 const PIECE: usize = 256 * 1024;
+
+/// More would wait for the disk, not for each other.
+const MAX_THREADS: usize = 4;
 
 /// What [`Store::check`] found.
 #[derive(Clone, Debug, Default)]
@@ -84,30 +90,89 @@ impl Store {
 
     /// Reads everything that has a digest, tells `progress` how many bytes more were read, and returns what
     /// is damaged.
-    pub fn check(&self, progress: &dyn Fn(u64)) -> Result<Health> {
+    pub fn check(&self, progress: &(dyn Fn(u64) + Sync)) -> Result<Health> {
         let mut health = Health::default();
         let images = self.check_images(&mut health)?;
         for file in self.names_in("references")? {
             self.check_name(&file, &mut health);
         }
+        let mut parts = Vec::new();
         for layer in self.names_in("layers")? {
             let Ok(diff_id) = format!("sha256:{layer}").parse::<Digest>() else { continue };
-            if !self.has_files(&diff_id)? {
-                continue; // incomplete, and so garbage that nothing will use
-            }
-            health.layers += 1;
-            if let Err(problem) = self.check_layer(&diff_id, progress) {
-                health.add(Object::Layer(diff_id), problem, &images);
+            // Otherwise it is incomplete, and so garbage that nothing will use.
+            if self.has_files(&diff_id)? {
+                health.layers += 1;
+                parts.push(Object::Layer(diff_id));
             }
         }
+        let used = self.used_blobs(&images, &parts)?;
         for blob in self.names_in("blobs/sha256")? {
             let Ok(digest) = format!("sha256:{blob}").parse::<Digest>() else { continue };
-            health.blobs += 1;
-            if let Err(problem) = self.check_blob(&digest, progress) {
-                health.add(Object::Blob(digest), problem, &images);
+            // What nothing refers to may have been cut by a power loss, and nobody will miss it.
+            if used.contains(&blob) {
+                health.blobs += 1;
+                parts.push(Object::Blob(digest));
             }
         }
+        for (object, problem) in self.check_parts(parts, progress) {
+            health.add(object, problem, &images);
+        }
         Ok(health)
+    }
+
+    /// The blobs that images or complete layers refer to, by file name.
+    fn used_blobs(
+        &self,
+        images: &[(String, StoredImage)],
+        layers: &[Object],
+    ) -> Result<HashSet<String>> {
+        let mut used = HashSet::new();
+        for (_, image) in images {
+            let documents = [Some(&image.manifest), Some(&image.id), image.index.as_ref()];
+            let blobs = image.layers.iter().map(|layer| layer.blob.digest());
+            used.extend(documents.into_iter().flatten().chain(blobs).map(|it| it.digest().into()));
+        }
+        for layer in layers {
+            if let Object::Layer(diff_id) = layer {
+                used.extend(self.names_in(&format!("layers/{}/blobs", diff_id.digest()))?);
+            }
+        }
+        Ok(used)
+    }
+
+    /// Hashes layers and blobs, several at a time, and returns those that are damaged, in their order.
+    fn check_parts(
+        &self,
+        parts: Vec<Object>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Vec<(Object, String)> {
+        let next = AtomicUsize::new(0);
+        let worker = || {
+            let mut found = BTreeMap::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let checked = match parts.get(number) {
+                    Some(Object::Layer(diff_id)) => self.check_layer(diff_id, progress),
+                    Some(Object::Blob(digest)) => self.check_blob(digest, progress),
+                    Some(Object::Image(_) | Object::Name(_)) => Ok(()),
+                    None => return found,
+                };
+                checked.err().map(|problem| found.insert(number, problem));
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+        let mut problems = thread::scope(|scope| {
+            // A thread that cannot be had is one fewer.
+            let spawn = |_| thread::Builder::new().name("check".into()).spawn_scoped(scope, worker);
+            let others: Vec<_> = (1..threads).map(spawn).collect();
+            let mut problems = worker();
+            for other in others.into_iter().flatten() {
+                problems.extend(layer::joined(other));
+            }
+            problems
+        });
+        let numbered = parts.into_iter().enumerate();
+        numbered.filter_map(|(number, part)| Some((part, problems.remove(&number)?))).collect()
     }
 
     /// Removes what is damaged, and what cannot work without it: names and images; the blob of a layer can

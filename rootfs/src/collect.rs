@@ -134,7 +134,7 @@ impl Store {
     }
 
     /// Removes layers, patches and blobs that nothing needs.
-    fn collect(&self, alone: Lock, removed: &mut Removed) -> Result<()> {
+    pub(crate) fn collect(&self, alone: Lock, removed: &mut Removed) -> Result<()> {
         let mut trash = Vec::new();
         let mut needed: HashSet<PathBuf> = HashSet::new();
         let mut blobs: HashSet<String> = HashSet::new();

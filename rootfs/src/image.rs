@@ -171,7 +171,12 @@ impl Store {
         let reference =
             name.map(|name| self.draft_name(name, &image, &configuration)).transpose()?;
         // One sync for everything that was written; only then do record and name appear (D-50).
-        self.sync()?;
+        self.sync().inspect_err(|_| {
+            for draft in [Some(&record), reference.as_ref()].into_iter().flatten() {
+                // The error that brought us here is the one to report.
+                let _ = fs::remove_file(draft);
+            }
+        })?;
         self.place(&record, &format!("images/{}", image.record_name()))?;
         if let (Some(name), Some(reference)) = (name, reference) {
             self.place(&reference, &format!("references/{}", reference_file(name)))?;
@@ -368,8 +373,12 @@ impl Store {
         Ok(layers)
     }
 
+    /// One that is there is left alone: another image may count on it, and the new one is not on the disk yet.
     fn add_document(&self, bytes: &[u8]) -> Result<()> {
         let path = self.blob_path(&digest_of(bytes)?)?;
+        if fs::read(&path).is_ok_and(|there| there == bytes) {
+            return Ok(());
+        }
         let temporary = self.temporary("document");
         let write = || -> io::Result<()> {
             io::Write::write_all(&mut create(&temporary)?, bytes)?;

@@ -122,6 +122,10 @@ impl Held {
         self.locked().remove(layer);
     }
 
+    pub(crate) fn release_all(&self) {
+        self.locked().clear();
+    }
+
     fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<String, Lock>> {
         // A panic elsewhere cannot leave a map of locks half changed.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

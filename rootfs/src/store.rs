@@ -28,15 +28,20 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
 };
 
 use oci_spec::image::{Digest, DigestAlgorithm};
 
-use crate::error::{During, Error, Result};
+use crate::{
+    collect::Removed,
+    error::{During, Error, Result},
+    lock::Mode,
+    remove,
+};
 
 const FORMAT: &str = "crun-cargo store 1\n";
 
@@ -64,7 +69,10 @@ pub struct Store {
     settings: Settings,
     made: OnceLock<()>,
     pub(crate) held: crate::lock::Held,
+    disk: OnceLock<File>,
     syncing: Mutex<Option<JoinHandle<()>>>,
+    /// A sync failed, and nobody can say which bytes it was about.
+    is_doubtful: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -83,7 +91,9 @@ impl Store {
             settings,
             made: OnceLock::new(),
             held: crate::lock::Held::default(),
+            disk: OnceLock::new(),
             syncing: Mutex::new(None),
+            is_doubtful: Arc::default(),
         })
     }
 
@@ -101,7 +111,17 @@ impl Store {
         self.root.join(directory).join(name)
     }
 
-    /// Lets the disk work while the next layer is unpacked, so that the sync that counts finds less to do.
+    /// The descriptor that syncs are made through. Opened before anything is written: syncfs(2) reports
+    /// what could not be written since then, whoever else was told of it already (Linux 5.8).
+    pub(crate) fn disk(&self) -> Result<&File> {
+        if let Some(disk) = self.disk.get() {
+            return Ok(disk);
+        }
+        let opened = File::open(&self.root).during("open", self.root.display())?;
+        Ok(self.disk.get_or_init(|| opened))
+    }
+
+    /// Lets the disk work while more is unpacked, so that the sync that counts finds less to do.
     /// Its result does not matter: what could not be written is reported again by that one.
     pub(crate) fn begin_sync(&self) {
         let mut syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,22 +129,42 @@ impl Store {
             return;
         }
         let Ok(root) = File::open(&self.root) else { return };
+        let is_doubtful = self.is_doubtful.clone();
         let sync = move || {
-            let _ = rustix::fs::syncfs(&root);
+            if rustix::fs::syncfs(&root).is_err() {
+                is_doubtful.store(true, Ordering::Relaxed);
+            }
         };
         *syncing = thread::Builder::new().name("sync".into()).spawn(sync).ok();
     }
 
     /// Brings everything written so far to the disk, in one go. No thread is left afterwards.
     pub(crate) fn sync(&self) -> Result<()> {
-        let root = File::open(&self.root).during("open", self.root.display())?;
-        rustix::fs::syncfs(&root).during("sync", self.root.display())?;
+        let disk = self.disk()?;
+        let synced = rustix::fs::syncfs(disk).during("sync", self.root.display());
         let thread = self.syncing.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Its panic would be a fault of ours, and there is nothing in it that can.
         if let Some(thread) = thread {
             let _ = thread.join();
         }
-        Ok(())
+        if synced.is_err() {
+            self.is_doubtful.store(true, Ordering::Relaxed);
+        }
+        synced
+    }
+
+    /// After a sync that failed, the kernel shows the next process bytes that are not on the disk, and does not
+    /// tell it so. What no image vouches for loses its mark of completion and goes.
+    fn distrust(&self) -> Result<()> {
+        let alone = self.lock_store(Mode::Exclusive)?;
+        for layer in self.names_in("layers")? {
+            let path = Path::new("layers").join(layer);
+            if !is_there(&self.root.join(&path).join("durable")) && !self.is_vouched_for(&path)? {
+                let record = self.root.join(&path).join("record");
+                remove::tree(&record).during("remove", record.display())?;
+            }
+        }
+        self.collect(alone, &mut Removed::default())
     }
 
     /// A name in `tmp` that nobody else uses.
@@ -213,6 +253,19 @@ impl Store {
             let _ = fs::remove_file(draft);
         }
         moved.during("write", path.display())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if !self.is_doubtful.load(Ordering::Relaxed) {
+            return;
+        }
+        self.held.release_all();
+        // A disk that takes no more at all will fail the next process, too.
+        if let Err(error) = self.distrust() {
+            log::info!("cannot mark what may not be on the disk: {error}");
+        }
     }
 }
 

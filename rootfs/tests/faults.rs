@@ -63,9 +63,19 @@ fn child_that_is_killed() {
 
 #[test]
 fn a_process_killed_at_any_point_leaves_a_store_that_works() {
+    kill_and_look(25);
+}
+
+#[test]
+#[ignore = "takes many minutes"]
+fn a_process_killed_a_thousand_times_leaves_a_store_that_works() {
+    kill_and_look(1000);
+}
+
+fn kill_and_look(usual: u64) {
     let place = Place::new();
-    let rounds =
-        std::env::var("ROOTFS_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(25);
+    let rounds = std::env::var("ROOTFS_TEST_ROUNDS").ok().and_then(|n| n.parse().ok());
+    let rounds = rounds.unwrap_or(usual);
     let store = place.store();
     add_image(&store, "kept", &[Tar::new().file("kept", "x").end()]).unwrap();
     for round in 0..rounds {

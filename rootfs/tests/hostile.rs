@@ -511,6 +511,83 @@ fn limits_hold_exactly() {
     );
 }
 
+/// Names at their limits, and one more.
+#[test]
+fn names_are_limited_exactly() {
+    let named = |name: &[u8]| Tar::new().pax(&[("path", name)]).file("x", "y").end();
+    let path = |length: usize| {
+        // Components as long as they may be, so that the path is not too deep.
+        let long = format!("{}/", "n".repeat(255)).repeat(length / 256);
+        let rest = "f".repeat(length % 256);
+        if rest.is_empty() { long } else { long + &rest }
+    };
+    let deep = |depth: usize| format!("{}f", "d/".repeat(depth - 1));
+    for (name, limit, over) in [
+        ("component", "c".repeat(255), "c".repeat(256)),
+        ("path", path(4095), path(4095) + "f"),
+        ("depth", deep(2000), deep(2001)),
+    ] {
+        contained(
+            |_| named(limit.as_bytes()),
+            |files| assert_eq!(fs::read_dir(files).unwrap().count(), 1, "{name}"),
+        );
+        assert!(add_layer(&Place::new().store(), &named(over.as_bytes())).is_err(), "{name}");
+    }
+}
+
+/// Extension headers and attributes at their limits; what is larger is refused elsewhere.
+#[test]
+fn the_largest_extension_header_and_attribute_are_taken() {
+    let limit = 1 << 20;
+    let digits = limit.to_string().len();
+    let comment = format!("{limit} comment={}\n", "x".repeat(limit - digits - 10));
+    assert_eq!(comment.len(), limit);
+    contained(
+        |_| Tar::new().extension(b'x', comment.as_bytes()).file("f", "x").end(),
+        |files| assert_eq!(names(files), ["f"]),
+    );
+    // As much as any filesystem here takes: ext4 has room for no more than a block.
+    let value = vec![b'x'; 3000];
+    let xattr: [(&str, &[u8]); 1] = [("SCHILY.xattr.user.x", &value)];
+    contained(
+        |_| Tar::new().pax(&xattr).file("f", "x").end(),
+        |files| assert_eq!(names(files), ["f"]),
+    );
+}
+
+/// Beyond 64 MiB, content that shrinks a thousandfold is a bomb; zeros become holes and cost nothing.
+#[test]
+fn a_bomb_is_refused_before_it_fills_the_disk() {
+    let bomb = |size: u64| {
+        let content = vec![b'a'; size as usize];
+        Tar::new().header(Header::new("bomb", b'0').size(size)).raw(&content).end()
+    };
+    let add = |tar: &[u8]| {
+        let blob = zstd::encode_all(tar, 19).unwrap();
+        assert!(blob.len() * 1000 < 64 << 20);
+        add_blob(&Place::new().store(), &blob, tar)
+    };
+    add(&bomb(64 << 20)).unwrap();
+    let error = add(&bomb((64 << 20) + 1)).unwrap_err();
+    assert!(explain(&error).contains("a thousand times its size"), "{}", explain(&error));
+}
+
+/// A frame may not ask for more memory than the zstd program would give it.
+#[test]
+fn the_window_of_zstd_is_limited() {
+    let tar = Tar::new().file("f", "x").end();
+    for (log, fits) in [(27, true), (28, false)] {
+        // A frame header that asks for the window, then the content as one raw block.
+        let descriptor = 0b0000_0000;
+        let window = (log - 10) << 3;
+        let mut blob = vec![0x28, 0xb5, 0x2f, 0xfd, descriptor, window];
+        let header = (tar.len() as u32) << 3 | 1;
+        blob.extend(&header.to_le_bytes()[..3]);
+        blob.extend(&tar);
+        assert_eq!(add_blob(&Place::new().store(), &blob, &tar).is_ok(), fits, "2^{log}");
+    }
+}
+
 #[test]
 fn a_bomb_of_zeros_costs_no_disk() {
     let size = 96 << 20;

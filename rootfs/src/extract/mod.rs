@@ -51,6 +51,8 @@ type Result<T, E = Failure> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) bytes: u64,
+    /// Bytes that are not zeros, which cost no disk: a guard against bombs.
+    pub(crate) dense: u64,
     /// Bytes the filesystem can spare.
     pub(crate) room: u64,
     pub(crate) entries: u64,
@@ -134,9 +136,11 @@ impl<'a> Extractor<'a> {
             if self.result.entries > self.limits.entries {
                 return Err(refuse(&entry.path, "the layer has too many entries"));
             }
-            let mut data = Data { archive: &mut archive, recipe, entry: &entry };
+            let dense_left = self.limits.dense;
+            let mut data = Data { archive: &mut archive, recipe, entry: &entry, dense_left };
             self.entry(&entry, &mut data)?;
             data.record_rest()?;
+            self.limits.dense = data.dense_left;
         }
         let write = |error| Failure::System {
             entry: Vec::new(),
@@ -478,6 +482,7 @@ struct Data<'d, R> {
     archive: &'d mut Archive<R>,
     recipe: &'d mut recipe::Writer,
     entry: &'d Entry,
+    dense_left: u64,
 }
 
 impl<R: BufRead> Data<'_, R> {
@@ -508,6 +513,9 @@ impl<R: BufRead> Data<'_, R> {
             let advance = u64::try_from(length).unwrap_or(u64::MAX);
             // Zeros become holes, so that a bomb of them costs no disk.
             if !is_long_and_zero(piece) {
+                self.dense_left = self.dense_left.checked_sub(advance).ok_or_else(|| {
+                    refuse(&self.entry.path, "the layer unpacks to a thousand times its size")
+                })?;
                 file.write_all_at(piece, offset).map_err(system(self.entry, "write"))?;
                 written = offset.saturating_add(advance);
             }

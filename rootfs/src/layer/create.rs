@@ -14,7 +14,7 @@ use crate::{
     image::StoredLayer,
     lock::{Lock, Mode},
     name, remove,
-    store::{Store, create, hex, private_directory},
+    store::{Store, create, hex, is_there, private_directory},
 };
 
 impl Store {
@@ -26,6 +26,7 @@ impl Store {
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<StoredLayer> {
         self.make()?;
+        self.disk()?;
         let temporary = self.temporary("layer-new");
         let blob = self.temporary("blob");
         let result = self.write_layer(&temporary, &blob, compression, level, write);
@@ -47,7 +48,8 @@ impl Store {
     ) -> Result<StoredLayer> {
         private_directory(temporary).during("create", temporary.display())?;
         let mut blob_file = create(blob).during("create", blob.display())?;
-        let limits = Limits { bytes: u64::MAX, room: u64::MAX, entries: u64::MAX };
+        let all = u64::MAX;
+        let limits = Limits { bytes: all, dense: all, room: all, entries: all };
         let (tar_in, tar_out) = blocks::pipe();
         let (written, unpacked) = thread::scope(|scope| {
             let extract = thread::Builder::new()
@@ -80,28 +82,34 @@ impl Store {
         }
         // A blob without its layer would look like garbage.
         let _busy = self.lock_store(Mode::Shared)?;
-        self.place_layer(temporary, &diff_id, digest)?;
+        let is_known = self.place_layer(temporary, &diff_id, digest)?;
         let path = self.blob_path(digest)?;
-        fs::rename(blob, &path).during("complete", path.display())?;
+        // One that is there is left alone: an image may count on it, and the new one is not on the disk yet.
+        let is_there = is_known && is_there(&path);
+        let placed = if is_there { fs::remove_file(blob) } else { fs::rename(blob, &path) };
+        placed.during("complete", path.display())?;
         Ok(StoredLayer { blob: made, diff_id })
     }
 
-    /// Moves a complete layer to its place, unless it is there already.
-    fn place_layer(&self, temporary: &Path, diff_id: &Digest, blob: &Digest) -> Result<()> {
+    /// Moves a complete layer to its place, unless it is there already. Says whether this compressed form
+    /// of it was, too.
+    fn place_layer(&self, temporary: &Path, diff_id: &Digest, blob: &Digest) -> Result<bool> {
         let lock_path = self.path("locks", hex(diff_id)?);
         let lock = Lock::wait(&lock_path, Mode::Exclusive).during("lock", lock_path.display())?;
         let path = self.layer_path(diff_id)?;
-        if self.has_files(diff_id)? {
+        let form = path.join("blobs").join(hex(blob)?);
+        let has_files = self.has_files(diff_id)?;
+        let is_known = has_files && is_there(&form);
+        if has_files {
             remove::tree(temporary).during("remove", temporary.display())?;
         } else {
             remove::to_trash(self, &path)?;
             fs::rename(temporary, &path).during("complete", path.display())?;
         }
-        let form = path.join("blobs").join(hex(blob)?);
         create(&form).map(drop).during("create", form.display())?;
         lock.share().during("lock", lock_path.display())?;
         self.held.keep(diff_id.digest(), lock);
-        Ok(())
+        Ok(is_known)
     }
 }
 

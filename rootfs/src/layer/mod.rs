@@ -15,6 +15,7 @@ mod partial;
 pub(crate) mod record;
 
 use std::{
+    cell::Cell,
     fs, io,
     io::Read,
     path::{Path, PathBuf},
@@ -38,6 +39,13 @@ use crate::{
 use blocks::Hashed;
 use partial::Partial;
 use record::Record;
+
+/// How many times its compressed size a layer may unpack to, zeros not counted: no honest content shrinks
+/// so much.
+const MAX_RATIO: u64 = 1000;
+
+/// So much is no bomb, whatever it came from.
+const ANY_RATIO: u64 = 64 << 20;
 
 /// What there is of a layer.
 #[derive(Debug)]
@@ -69,6 +77,7 @@ impl Store {
     pub fn begin_layer(&self, blob: &Descriptor, diff_id: &Digest) -> Result<LayerState<'_>> {
         check_media_type(blob)?;
         self.make()?;
+        self.disk()?;
         let path = self.path("locks", file_name(diff_id)?);
         loop {
             let shared = Lock::wait(&path, Mode::Shared).during("lock", path.display())?;
@@ -226,7 +235,12 @@ impl NewLayer<'_> {
                     unpacked
                 })
                 .during("start", "a thread")?;
-            let received = self.partial.receive(bytes, compressed_in, &give_up, progress);
+            let syncing = EarlySync::new(self.store);
+            let progress = |count| {
+                progress(count);
+                syncing.advance(count);
+            };
+            let received = self.partial.receive(bytes, compressed_in, &give_up, &progress);
             Ok((received, joined(inflate), joined(extract)))
         })?;
         self.judge(received, inflated, unpacked)
@@ -289,7 +303,12 @@ impl NewLayer<'_> {
             let whole = room.f_blocks.saturating_mul(room.f_frsize);
             free.saturating_sub(RESERVE.min(whole / 64))
         });
-        Limits { bytes: settings.max_layer_bytes, room, entries: settings.max_layer_entries }
+        Limits {
+            bytes: settings.max_layer_bytes,
+            dense: self.blob.size().saturating_mul(MAX_RATIO).max(ANY_RATIO),
+            room,
+            entries: settings.max_layer_entries,
+        }
     }
 
     /// Writes what makes an unpacked layer complete: its record is the mark (D-51).
@@ -352,8 +371,31 @@ fn unpack(
     Ok(Unpacked { diff_id, tar_size, extracted })
 }
 
+/// Lets the disk begin with a large layer before it is complete.
+struct EarlySync<'s> {
+    store: &'s Store,
+    waiting: Cell<u64>,
+}
+
+impl<'s> EarlySync<'s> {
+    /// Compressed bytes from one sync to the next: the disk is kept busy, the journal is not.
+    const STEP: u64 = 16 << 20;
+
+    fn new(store: &'s Store) -> Self {
+        Self { store, waiting: Cell::new(0) }
+    }
+
+    fn advance(&self, count: u64) {
+        self.waiting.set(self.waiting.get().saturating_add(count));
+        if self.waiting.get() >= Self::STEP {
+            self.waiting.set(0);
+            self.store.begin_sync();
+        }
+    }
+}
+
 /// A thread's result; its panic is ours.
-fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+pub(crate) fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 

@@ -1,6 +1,6 @@
 //! `check`, `system df`: is the store well, and how large is it.
 
-use std::{cell::Cell, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Args;
 use rootfs::{Damage, Store};
@@ -40,11 +40,7 @@ impl Verb for Check {
         let progress = Progress::new(self.progress.progress, false);
         let item = progress.item("store", usage.layer_bytes.saturating_add(usage.blob_bytes));
         item.begin("checking");
-        let done = Cell::new(0_u64);
-        let health = store.check(&|count| {
-            done.set(done.get().saturating_add(count));
-            item.advance(count);
-        })?;
+        let health = store.check(&|count| item.advance(count))?;
         item.end("checked");
         output::line(format_args!(
             "{} images, {} layers, {} blobs: {} damaged",

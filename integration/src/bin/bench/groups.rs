@@ -1,7 +1,10 @@
 //! What is measured, and the goals it is held against.
 
+mod change;
 mod image;
 mod oci;
+mod store;
+mod transfer;
 
 use crate::{
     measure::{Candidate, Rounds},
@@ -23,7 +26,16 @@ pub(crate) const ALL: &[Group] = &[
     Group { name: "pull", what: "a Debian base image into an empty store", run: image::pull },
     Group { name: "first", what: "first process from an empty store", run: image::first },
     Group { name: "large", what: "seven layers, about a gigabyte, empty store", run: image::large },
-    Group { name: "commit", what: "three changed files become a layer", run: image::commit },
+    Group {
+        name: "commit",
+        what: "three changed files of a gigabyte's image",
+        run: change::commit,
+    },
+    Group { name: "push", what: "that commit, to a registry with its base", run: change::push },
+    Group { name: "whole", what: "a gigabyte's image to an empty registry", run: transfer::whole },
+    Group { name: "copy", what: "the same between two registries", run: transfer::copy },
+    Group { name: "check", what: "every byte of a store with a gigabyte", run: store::check },
+    Group { name: "images", what: "a list of a thousand images", run: store::images },
     Group { name: "oci", what: "`run` of the bundle `runc spec` makes", run: oci::run },
     Group { name: "life", what: "`create`, `start` and `delete`", run: oci::life },
     Group { name: "exec", what: "one more process in a running container", run: oci::exec },

@@ -69,6 +69,15 @@ pub(crate) struct Measured {
     pub(crate) seconds: Vec<f64>,
     /// Largest resident set of any of its processes, in KiB; none where time(1) is missing.
     pub(crate) peak_kib: Option<u64>,
+    /// What all its threads computed, in its median run.
+    pub(crate) cpu_seconds: f64,
+}
+
+/// One run of one command.
+#[derive(Clone, Copy, Debug)]
+struct Timed {
+    wall: f64,
+    cpu: f64,
 }
 
 impl Measured {
@@ -98,24 +107,32 @@ impl Rounds {
         }
         let mut measured: Vec<Measured> = working
             .iter()
-            .map(|c| Measured { name: c.name.clone(), seconds: Vec::new(), peak_kib: peak(c) })
+            .map(|c| Measured {
+                name: c.name.clone(),
+                seconds: Vec::new(),
+                peak_kib: peak(c),
+                cpu_seconds: f64::NAN,
+            })
             .collect();
+        let mut runs: Vec<Vec<Timed>> = vec![Vec::new(); working.len()];
         for round in 0..self.count {
             let mut order: Vec<usize> = (0..working.len()).collect();
             order.rotate_left(round % working.len().max(1));
-            for (index, times) in order.iter().zip(hyperfine(&working, &order)?) {
-                measured[*index].seconds.extend(times);
+            for (index, timed) in order.iter().zip(hyperfine(&working, &order)?) {
+                runs[*index].push(timed);
             }
         }
-        for one in &mut measured {
-            one.seconds.sort_by(f64::total_cmp);
+        for (one, mut runs) in measured.iter_mut().zip(runs) {
+            runs.sort_by(|one, other| one.wall.total_cmp(&other.wall));
+            one.cpu_seconds = runs.get(runs.len() / 2).map_or(f64::NAN, |run| run.cpu);
+            one.seconds = runs.iter().map(|run| run.wall).collect();
         }
         Ok(measured)
     }
 }
 
 /// One round: each command once, in this order.
-fn hyperfine(candidates: &[Candidate], order: &[usize]) -> Result<Vec<Vec<f64>>, String> {
+fn hyperfine(candidates: &[Candidate], order: &[usize]) -> Result<Vec<Timed>, String> {
     let export = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
     let mut command = Command::new("hyperfine");
     command.args(["-N", "--runs", "1", "--style", "none", "--export-json"]).arg(export.path());
@@ -133,17 +150,16 @@ fn hyperfine(candidates: &[Candidate], order: &[usize]) -> Result<Vec<Vec<f64>>,
     times(export.path())
 }
 
-fn times(export: &Path) -> Result<Vec<Vec<f64>>, String> {
+fn times(export: &Path) -> Result<Vec<Timed>, String> {
     let text = fs::read(export).map_err(|error| error.to_string())?;
     let document: Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
     let results = document["results"].as_array().ok_or("hyperfine exported no results")?;
-    Ok(results
-        .iter()
-        .map(|result| {
-            let times = result["times"].as_array();
-            times.into_iter().flatten().filter_map(Value::as_f64).collect()
-        })
-        .collect())
+    let number = |result: &Value, name: &str| result[name].as_f64().ok_or("a time is missing");
+    let timed = |result| -> Result<Timed, &str> {
+        let cpu = number(result, "user")? + number(result, "system")?;
+        Ok(Timed { wall: number(result, "mean")?, cpu })
+    };
+    Ok(results.iter().map(timed).collect::<Result<_, _>>()?)
 }
 
 /// The command as one line that hyperfine splits back into the same words.

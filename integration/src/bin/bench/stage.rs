@@ -74,6 +74,21 @@ impl Stage {
         self.serve("large:latest", &image)
     }
 
+    /// The blobs of an image that `serve` named, the configuration included.
+    pub(crate) fn digests(&self, image: &str) -> Result<Vec<String>, String> {
+        let registry = self.registry.as_ref().ok_or("nothing is served")?;
+        let (_, name) = image.split_once('/').ok_or("the image has no registry")?;
+        let (repository, tag) = name.rsplit_once(':').ok_or("the image has no tag")?;
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        let accept = ("Accept", "application/vnd.docker.distribution.manifest.v2+json");
+        let answer = registry.ask("GET", &path, &[accept], &[], repository);
+        let manifest: serde_json::Value =
+            serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+        let blobs =
+            manifest["layers"].as_array().into_iter().flatten().chain([&manifest["config"]]);
+        Ok(blobs.filter_map(|blob| blob["digest"].as_str()).map(str::to_owned).collect())
+    }
+
     /// This program with directories of its own below the stage.
     pub(crate) fn ours(&self, store: &str) -> Vec<String> {
         vec![

@@ -44,6 +44,14 @@ pub(crate) fn judge(rows: &[Measured], goals: &[Goal]) {
     }
 }
 
+/// Peak memory beside what it may be.
+pub(crate) fn judge_peak(rows: &[Measured], of: &str, at_most_mib: f64) {
+    let peak = find(rows, of).and_then(|row| row.peak_kib).map_or(f64::NAN, |kib| kib as f64);
+    let peak = peak / 1024.0;
+    let verdict = if peak <= at_most_mib { "reached" } else { "MISSED" };
+    println!("goal: peak memory of {of} ≤ {at_most_mib} MiB: {peak:.1}, {verdict}");
+}
+
 fn find<'m>(rows: &'m [Measured], name: &str) -> Option<&'m Measured> {
     rows.iter()
         .find(|row| row.name == name)
