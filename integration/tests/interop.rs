@@ -16,6 +16,8 @@ struct Loses {
     holes: bool,
     /// Fractions of a second.
     fractions: bool,
+    /// Times before 1970, which become its beginning.
+    early: bool,
 }
 
 #[track_caller]
@@ -27,6 +29,9 @@ fn is_torture(found: &Tree, loses: Loses) {
                 node.xattrs.retain(|name, _| name == "security.capability");
             }
             node.sparse &= !loses.holes;
+            if loses.early && node.mtime.is_some_and(|(seconds, _)| seconds < 0) {
+                node.mtime = Some((0, 0));
+            }
             if loses.fractions {
                 node.mtime = node.mtime.map(|(seconds, _)| (seconds, 0));
             }
@@ -37,11 +42,15 @@ fn is_torture(found: &Tree, loses: Loses) {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// The torture image in our store.
-fn pulled(env: &TestEnv) -> String {
+/// The torture image as we write it: a layer of ours instead of the tests' own, in which a path may stand
+/// twice, which the others refuse.
+fn written(env: &TestEnv) -> String {
     let image = torture::image().flavour(Flavour::Oci).build();
-    let name = images::registry().push("interop/torture:1", &image);
+    let name = images::registry().push(&format!("interop/{}:1", env.token()), &image);
     env.run(["pull", "-q", &name]).success();
+    let archive = env.run(["export", &name]).success().stdout;
+    let name = "localhost/torture:1".to_owned();
+    env.command(["import", "-", &name]).stdin(archive).run().success();
     name
 }
 
@@ -78,7 +87,7 @@ fn storage(env: &TestEnv, program: &str, words: &[&str]) -> Finished {
 #[test]
 fn skopeo_carries_it_both_ways() {
     let Some(env) = TestEnv::with(&[Need::Root, Need::Program("skopeo", "skopeo")]) else { return };
-    let name = pulled(&env);
+    let name = written(&env);
     let skopeo = |from: &str, to: &str| {
         let words = [
             "--insecure-policy",
@@ -92,26 +101,15 @@ fn skopeo_carries_it_both_ways() {
         env.other("skopeo", words).run().success()
     };
     // Ours, read by it, written by it, read by us.
-    for (number, ours) in [
-        "oci:ours:t",
-        "oci-archive:ours.tar:t",
-        "docker-archive:ours-docker.tar:torture:1",
-        "dir:ours-dir",
-    ]
-    .iter()
-    .enumerate()
-    {
+    for (ours, theirs) in [
+        ("oci:ours:t", "docker-archive:theirs.tar:torture:1"),
+        ("oci-archive:ours.tar:t", "oci:theirs:t"),
+        ("docker-archive:ours-docker.tar:torture:1", "dir:theirs-dir"),
+        ("dir:ours-dir", "oci-archive:theirs-oci.tar:t"),
+    ] {
         env.run(["push", "-q", &name, ours]).success();
-        for theirs in [
-            "oci:theirs{}:t",
-            "oci-archive:theirs{}.tar:t",
-            "docker-archive:docker{}.tar:torture:1",
-            "dir:dir{}",
-        ] {
-            let theirs = theirs.replace("{}", &number.to_string());
-            skopeo(ours, &theirs);
-            arrives(&env, &theirs, Loses::default());
-        }
+        skopeo(ours, theirs);
+        arrives(&env, theirs, Loses::default());
     }
     let registry = env.registry();
     let (to, back) = (registry.name("torture:1"), registry.name("back:1"));
@@ -123,7 +121,7 @@ fn skopeo_carries_it_both_ways() {
 #[test]
 fn umoci_unpacks_ours_and_we_unpack_what_it_repacks() {
     let Some(env) = TestEnv::with(&[Need::Root, Need::Program("umoci", "umoci")]) else { return };
-    let name = pulled(&env);
+    let name = written(&env);
     env.run(["push", "-q", &name, "oci:layout:t"]).success();
     let umoci =
         |words: &[&str]| env.other("umoci", words).limit(Duration::from_secs(120)).run().success();
@@ -144,14 +142,14 @@ fn umoci_unpacks_ours_and_we_unpack_what_it_repacks() {
 #[test]
 fn podman_loads_pulls_and_saves_it() {
     let Some(env) = TestEnv::with(&[Need::Root, Need::Program("podman", "podman")]) else { return };
-    let name = pulled(&env);
+    let name = written(&env);
     let podman = |words: &[&str]| storage(&env, "podman", words);
     let shown = |image: &str, loses: Loses| {
         let place = podman(&["image", "mount", image]).word();
         is_torture(&tree::read(&Path::new(&place).join("t")).unwrap(), loses);
         podman(&["image", "unmount", image]);
     };
-    let loses = Loses { holes: true, ..Loses::default() };
+    let loses = Loses { holes: true, early: true, ..Loses::default() };
     env.run(["save", "-q", "-o", "docker.tar", &name]).success();
     podman(&["load", "-q", "-i", "docker.tar"]);
     shown(&name, loses);
@@ -174,14 +172,14 @@ fn buildah_builds_on_ours_and_we_run_what_it_commits() {
     let Some(env) = TestEnv::with(&[Need::Root, Need::Program("buildah", "buildah")]) else {
         return;
     };
-    let name = pulled(&env);
+    let name = written(&env);
     env.run(["push", "-q", &name, "oci:layout:t"]).success();
     let buildah = |words: &[&str]| storage(&env, "buildah", words);
     let container = buildah(&["from", "oci:layout:t"]).word();
     let place = buildah(&["mount", &container]).word();
     is_torture(
         &tree::read(&Path::new(&place).join("t")).unwrap(),
-        Loses { holes: true, ..Loses::default() },
+        Loses { holes: true, early: true, ..Loses::default() },
     );
     fs::write(Path::new(&place).join("new"), "new").unwrap();
     buildah(&["umount", &container]);
@@ -199,7 +197,7 @@ fn docker_loads_ours_and_we_load_what_it_saves() {
     let needs =
         [Need::Root, Need::Program("dockerd", "docker.io"), Need::Program("docker", "docker.io")];
     let Some(env) = TestEnv::with(&needs) else { return };
-    let name = pulled(&env);
+    let name = written(&env);
     let daemon = match Daemon::dockerd(&env.path("daemon"), &[]) {
         Ok(daemon) => daemon,
         Err(reason) => return integration::skip(&format!("dockerd does not start: {reason}")),
@@ -216,7 +214,7 @@ fn docker_loads_ours_and_we_load_what_it_saves() {
         ["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", "tree.tar", "-C", "tree"],
     );
     unpack.run().success();
-    let loses = Loses { xattrs: true, holes: true, fractions: true };
+    let loses = Loses { xattrs: true, holes: true, fractions: true, early: true };
     is_torture(&tree::read(&env.path("tree/t")).unwrap(), loses);
     docker(&["save", "-o", "theirs.tar", &name]);
     arrives(&env, "docker-archive:theirs.tar", Loses::default());
