@@ -134,7 +134,8 @@ fn cut_and_look(count: usize) {
         let moment = first + (end - first) * (round + 1) / count;
         let share = dice.throw() % 5;
         let content = stage.disk.cut(moment, || dice.throw() % 4 < share);
-        let image = env.file("cut", content);
+        // A file of its own: the last one's loop device may not have let go of it yet.
+        let image = env.file(&format!("cut{round}"), content);
         let cut = Mounted::new(&image, env.path("cut-mounted")).expect("the journal is replayed");
         let what = format!("round {round}: cut at {moment} of {end}, {share}/4 survived");
 
@@ -160,6 +161,8 @@ fn cut_and_look(count: usize) {
             rebooted(env, cut.path(), &["image", "prune", "-a", "-f"]).run().success();
             assert!(names(rebooted(env, cut.path(), LIST)).is_empty());
         }
+        drop(cut);
+        let _ = fs::remove_file(image);
     }
 }
 

@@ -143,6 +143,6 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 fn is_of_the_kernel(directory: impl AsFd) -> io::Result<bool> {
-    let kind = i64::from(rustix::fs::fstatfs(directory)?.f_type);
+    let kind = rustix::fs::fstatfs(directory)?.f_type;
     Ok(OF_THE_KERNEL.contains(&(kind & 0xffff_ffff)))
 }
