@@ -137,8 +137,9 @@ fn hyperfine(candidates: &[Candidate], order: &[usize]) -> Result<Vec<Timed>, St
     let mut command = Command::new("hyperfine");
     command.args(["-N", "--runs", "1", "--style", "none", "--export-json"]).arg(export.path());
     for &index in order {
-        let candidate = &candidates[index];
-        command.args(["--prepare", candidate.prepare.as_deref().unwrap_or("true")]);
+        let line = candidates[index].prepare.as_deref().unwrap_or("true");
+        // hyperfine is told to do without a shell, here too.
+        command.arg("--prepare").arg(join(&["sh", "-c", line].map(str::to_owned)));
     }
     for &index in order {
         command.arg(join(&candidates[index].command));

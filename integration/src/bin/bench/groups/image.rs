@@ -67,8 +67,10 @@ fn pullers(stage: &Stage, image: &str) -> (Vec<Candidate>, Vec<integration::Daem
     let store = stage.text("empty");
     let ours = stage.ours("empty");
     let wipe = format!("rm -rf {store} {store}-run");
-    let mut candidates =
-        vec![Candidate::new("crun-cargo", with(&ours, &["pull", "-q", image])).prepare(wipe)];
+    let mut candidates = vec![
+        Candidate::new("crun-cargo", with(&ours, &["pull", "-q", image]))
+            .prepare(stage.anew(&wipe)),
+    ];
     let mut daemons = Vec::new();
     if let Some((daemon, ctr)) = stage.containerd() {
         let ctr_line = ctr.join(" ");
@@ -77,18 +79,21 @@ fn pullers(stage: &Stage, image: &str) -> (Vec<Candidate>, Vec<integration::Daem
              for blob in $({ctr_line} content ls -q); do {ctr_line} content rm $blob; done"
         );
         let words = ["images", "pull", "--plain-http", image];
-        candidates.push(Candidate::new("containerd", with(&ctr, &words)).prepare(wipe));
+        candidates
+            .push(Candidate::new("containerd", with(&ctr, &words)).prepare(stage.anew(&wipe)));
         daemons.push(daemon);
     }
     if let Some(podman) = stage.podman() {
         let wipe = format!("{} rmi -f -a", podman.join(" "));
         let words = ["pull", "-q", "--tls-verify=false", image];
-        candidates.push(Candidate::new("podman", with(&podman, &words)).prepare(wipe));
+        candidates.push(Candidate::new("podman", with(&podman, &words)).prepare(stage.anew(&wipe)));
     }
     if let Some((daemon, docker)) = stage.docker() {
         let wipe = format!("{} rmi -f {image}", docker.join(" "));
-        candidates
-            .push(Candidate::new("docker", with(&docker, &["pull", "-q", image])).prepare(wipe));
+        candidates.push(
+            Candidate::new("docker", with(&docker, &["pull", "-q", image]))
+                .prepare(stage.anew(&wipe)),
+        );
         daemons.push(daemon);
     }
     (candidates, daemons)
@@ -117,7 +122,7 @@ pub(super) fn first(rounds: &Rounds) -> Result<(), String> {
     let image = stage.debian()?;
     let store = stage.text("empty");
     let ours = stage.ours("empty");
-    let wipe = format!("rm -rf {store} {store}-run");
+    let wipe = stage.anew(&format!("rm -rf {store} {store}-run"));
     let run = with(&ours, &["run", "--rm", "--network", "none", &image, "true"]);
     let mut candidates = vec![
         Candidate::new("pull alone", with(&ours, &["pull", "-q", &image])).prepare(wipe.as_str()),
@@ -130,7 +135,9 @@ pub(super) fn first(rounds: &Rounds) -> Result<(), String> {
             &[&image, "true"],
         ];
         let wipe = format!("{} rmi -f -a", podman.join(" "));
-        candidates.push(Candidate::new("podman", with(&podman, &words.concat())).prepare(wipe));
+        candidates.push(
+            Candidate::new("podman", with(&podman, &words.concat())).prepare(stage.anew(&wipe)),
+        );
     }
     let rows = rounds.slow().measure(&candidates)?;
     table::print(&rows, "pull alone");
