@@ -70,6 +70,10 @@ impl Store {
     /// refers to, what interrupted pulls left included.
     pub fn prune(&self, all: bool) -> Result<Removed> {
         let alone = self.lock_store(Mode::Exclusive)?;
+        // An image whose name cannot be read would look like one without.
+        for file in self.names_in("references")? {
+            self.read_reference(&file)?;
+        }
         let mut removed = Removed { lost: git::uses::lost(self)?, ..Removed::default() };
         let mut seen = HashSet::new();
         for summary in self.images()? {

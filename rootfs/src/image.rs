@@ -205,14 +205,8 @@ impl Store {
 
     /// All images: one line for each name, and one for each image without a name.
     pub fn images(&self) -> Result<Vec<ImageSummary>> {
-        let mut images = Vec::new();
-        let mut named = HashSet::new();
-        for file in self.names_in("references")? {
-            if let Some(summary) = self.read_reference(&file)? {
-                named.insert(summary.record.clone());
-                images.push(summary);
-            }
-        }
+        let mut images = self.readable_references()?;
+        let named: HashSet<String> = images.iter().map(|image| image.record.clone()).collect();
         for record in self.names_in("images")? {
             if !named.contains(&record)
                 && let Ok(image) = self.read_image(&record)
@@ -228,16 +222,24 @@ impl Store {
     /// The names an image has.
     pub fn names_of(&self, image: &StoredImage) -> Result<Vec<String>> {
         let record = image.record_name();
-        let mut names = Vec::new();
-        for file in self.names_in("references")? {
-            if let Some(summary) = self.read_reference(&file)?
-                && summary.record == record
-            {
-                names.extend(summary.name);
-            }
-        }
+        let references = self.readable_references()?.into_iter();
+        let ours = references.filter(|summary| summary.record == record);
+        let mut names: Vec<String> = ours.filter_map(|summary| summary.name).collect();
         names.sort();
         Ok(names)
+    }
+
+    /// What all names say, but for those that cannot be read: each is only its own loss (D-52).
+    fn readable_references(&self) -> Result<Vec<ImageSummary>> {
+        let mut found = Vec::new();
+        for file in self.names_in("references")? {
+            match self.read_reference(&file) {
+                Ok(summary) => found.extend(summary),
+                Err(error @ Error::Damaged { .. }) => log::warn!("passing over a name: {error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
     }
 
     /// Gives an image another name, which it takes from any other image that has it.

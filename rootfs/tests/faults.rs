@@ -383,6 +383,32 @@ fn a_full_disk_is_said_and_survived() {
     );
 }
 
+/// D-52: one small file each, so that a damaged one is only its own loss.
+#[test]
+fn a_damaged_name_is_no_other_names_loss() {
+    let place = Place::new();
+    let store = place.store();
+    for name in ["first", "second"] {
+        add_image(&store, name, &[Tar::new().file(name, "x").end()]).unwrap();
+    }
+    fs::write(place.path("store/references/first"), "{").unwrap();
+    let names: Vec<_> = store.images().unwrap().into_iter().map(|image| image.name).collect();
+    assert_eq!(
+        names,
+        [None, Some("second".to_owned())],
+        "the image is still there, without a name"
+    );
+    assert!(store.image("second").is_ok());
+    assert!(store.image("first").is_err());
+    let health = store.check(&|_| ()).unwrap();
+    assert_eq!(health.damage.len(), 1, "{:?}", health.damage);
+    // What has lost its name is not taken for something nobody wants.
+    assert!(store.prune(false).is_err());
+    assert_eq!(store.images().unwrap().len(), 2);
+    store.repair(&health.damage).unwrap();
+    assert_eq!(store.check(&|_| ()).unwrap().damage, []);
+}
+
 #[test]
 fn a_thousand_images_are_listed_at_once() {
     let place = Place::new();
