@@ -186,7 +186,7 @@ pub(crate) fn saved_spec(container: &Container) -> anyhow::Result<Spec> {
 /// What a container runs with, from the runtime while it runs, else as saved.
 pub(crate) fn spec(home: &Home, container: &Container) -> anyhow::Result<Spec> {
     match Containers::open(&home.runroot)?.load(&container.id()?) {
-        Ok(running) => Ok(running.spec()?),
+        Ok(running) => Ok(running.spec()?.as_ref().clone()),
         Err(_) => saved_spec(container),
     }
 }

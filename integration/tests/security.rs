@@ -667,6 +667,50 @@ fn our_own_program_cannot_be_overwritten_from_inside() {
     assert_eq!(sha256(&fs::read(integration::program()).unwrap()), before);
 }
 
+/// D-20: what a process inside sees of `exec` while it tries, all the time, to open the programs of others.
+fn onlookers_view(flags: &[&str], granted: &[&str]) -> Value {
+    let Some(env) = TestEnv::root() else { return json!({"seen": 0, "writable": 0}) };
+    let container = env.name("watched");
+    let busybox = env.pulled_busybox();
+    let run = env.command(["run", "--rm", "--network", "none", "--name", &container]).args(flags);
+    let program = if granted.is_empty() { "probe onlook /stop" } else { "sleep 1000" };
+    let running = run.args([&busybox, "sh", "-c", program]).start();
+    env.eventually("the container runs", || env.run(["exec", &container, "true"]).status.success());
+    let later = (!granted.is_empty()).then(|| {
+        let exec =
+            env.command(["exec"]).args(granted).args([&container, "probe", "onlook", "/stop"]);
+        let later = exec.start();
+        env.eventually("the onlooker runs", || {
+            env.run(["exec", &container, "pidof", "probe"]).status.success()
+        });
+        later
+    });
+    for _ in 0..100 {
+        env.run(["exec", &container, "probe", "exit", "0"]).success();
+    }
+    env.run(["exec", &container, "touch", "/stop"]).success();
+    let seen = later.unwrap_or(running).finish().success().json();
+    env.run(["rm", "-f", &container]);
+    seen
+}
+
+#[test]
+fn exec_shows_our_program_to_nobody() {
+    let seen = onlookers_view(&[], &[]);
+    assert_eq!(seen, json!({"seen": 0, "writable": 0}));
+}
+
+/// One with CAP_SYS_PTRACE can look at everything inside, and so at us, but never write to what it sees.
+#[test]
+fn exec_shows_a_program_that_cannot_be_written_to_who_may_look() {
+    let before = sha256(&fs::read(integration::program()).unwrap());
+    let from_the_start = onlookers_view(&["--cap-add", "SYS_PTRACE"], &[]);
+    assert_eq!(from_the_start["writable"], 0, "{from_the_start}");
+    let later = onlookers_view(&[], &["--privileged"]);
+    assert_eq!(later["writable"], 0, "{later}");
+    assert_eq!(sha256(&fs::read(integration::program()).unwrap()), before);
+}
+
 /// D-22: a working directory that is a descriptor of ours (CVE-2024-21626).
 #[test]
 fn the_working_directory_cannot_be_a_leaked_descriptor() {

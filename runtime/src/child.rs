@@ -12,7 +12,7 @@ use crate::{
     error::OrFail,
     prepare::Prepared,
     procfs::Procfs,
-    steps::program::Program,
+    steps::{fresh::Fresh, program::Program},
     user::Identity,
 };
 
@@ -26,6 +26,8 @@ pub(crate) struct Child<'a> {
     pub(crate) channel: &'a ChildEnd,
     /// The container's root directory, once it is known.
     pub(crate) root: Option<Root>,
+    /// What was mounted in it that nobody else has.
+    pub(crate) fresh: Fresh,
     /// Who it will be, once the container's files were asked.
     pub(crate) identity: Option<Identity>,
     /// What it will execute, once that was found.

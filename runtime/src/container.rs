@@ -1,9 +1,11 @@
 //! One container, and the verbs on it.
 
 use std::{
+    cell::RefCell,
     io::Write,
     os::fd::{AsFd, OwnedFd},
     path::Path,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -18,10 +20,11 @@ use crate::{
     ContainerId, Error, ExecOptions, Result, Running, State, Status,
     cgroup::Cgroup,
     error::OrFail,
-    exec, hooks, network, pid_file,
+    exec, hooks, network, onlookers, pid_file,
     process::send_signal,
     procfs::Procfs,
     rdt::Class,
+    self_exe,
     state::{GATE, Record, StateDir},
 };
 
@@ -33,12 +36,14 @@ pub struct Container {
     pub(crate) record: Option<Record>,
     /// Only in the process that made it.
     pub(crate) running: Option<Running>,
+    /// Once it was read.
+    pub(crate) spec: RefCell<Option<Rc<Spec>>>,
 }
 
 impl Container {
     pub(crate) fn load(dir: StateDir) -> Result<Self> {
         let record = dir.record()?;
-        Ok(Self { dir, record, running: None })
+        Ok(Self { dir, record, running: None, spec: RefCell::default() })
     }
 
     /// Its name.
@@ -51,8 +56,12 @@ impl Container {
     }
 
     /// What it was made from.
-    pub fn spec(&self) -> Result<Spec> {
-        self.dir.spec()
+    pub fn spec(&self) -> Result<Rc<Spec>> {
+        if let Some(spec) = &*self.spec.borrow() {
+            return Ok(Rc::clone(spec));
+        }
+        let spec = Rc::new(self.dir.spec()?);
+        Ok(Rc::clone(self.spec.borrow_mut().insert(spec)))
     }
 
     /// Its first process, in the process that created it: to wait for, and with its terminal.
@@ -295,6 +304,18 @@ impl Container {
         }
     }
 
+    /// To be called by programs that are about to run a process in it with [`Container::exec`], before they
+    /// do anything that cannot be done twice: starts this program again, from an object nobody can write to,
+    /// where somebody inside could look into it (D-20, CVE-2019-5736). Without that, `exec` has the work done
+    /// by such a second program, which takes longer.
+    pub fn protect_from_onlookers(&self, process: &Process) -> Result<()> {
+        if onlookers::may_see(&self.dir, &*self.spec()?, process) {
+            self_exe::protect()
+        } else {
+            Ok(())
+        }
+    }
+
     /// Runs another process in it.
     pub fn exec(&self, process: &Process, options: ExecOptions) -> Result<Running> {
         let pid_file = options.pid_file.clone();
@@ -319,7 +340,9 @@ impl Container {
         if let Some(cgroup) = &mut spec.cgroup {
             cgroup.resources.clone_from(resources);
         }
-        self.dir.replace("spec.json", &spec)
+        self.dir.replace("spec.json", &spec)?;
+        *self.spec.borrow_mut() = Some(Rc::new(spec));
+        Ok(())
     }
 
     pub(crate) fn open_init(&self) -> Result<Option<OwnedFd>> {

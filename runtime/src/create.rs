@@ -1,6 +1,6 @@
 //! The outside half of a creation.
 
-use std::os::fd::OwnedFd;
+use std::{cell::RefCell, os::fd::OwnedFd};
 
 use configs::{NamespaceKind, Process, Spec};
 use rustix::fs::{FileType, Mode, OFlags, mknodat, openat};
@@ -14,12 +14,12 @@ use crate::{
     channel::{self, ChildEnd},
     child::Child,
     error::OrFail,
-    hooks, id_maps, init, network,
+    hooks, id_maps, init, network, onlookers,
     prepare::{self, Prepared},
     rdt::Class,
     self_exe, sources,
     state::{self, GATE, Identity, Record, StateDir},
-    steps::{self, namespaces::Join},
+    steps::{self, fresh::Fresh, namespaces::Join},
 };
 
 /// Whether the program waits for `start`.
@@ -61,6 +61,7 @@ pub(crate) fn create(
         prepared.gate = Some(make_gate(&made.dir)?);
     }
     let stdio = take_stdio(&mut prepared, options.stdio);
+    onlookers::announce(containers.root(), spec, process, &prepared.joins)?;
 
     let request = Request { id, spec, process, prepared: &prepared };
     let newborn = request.give_birth()?;
@@ -76,7 +77,8 @@ pub(crate) fn create(
         }
     })?;
     let running = newborn.keep(terminal)?;
-    Ok(Container { dir: made.keep()?, record: Some(record), running: Some(running) })
+    let spec = RefCell::default();
+    Ok(Container { dir: made.keep(), record: Some(record), running: Some(running), spec })
 }
 
 /// Whether this process must not make the first one itself; see [`bootstrap`].
@@ -163,6 +165,7 @@ impl Request<'_> {
             prepared: self.prepared,
             channel,
             root: None,
+            fresh: Fresh::default(),
             identity: None,
             program: None,
             terminal: None,
@@ -246,9 +249,9 @@ impl Made {
         Ok(())
     }
 
-    pub(crate) fn keep(mut self) -> Result<StateDir> {
+    pub(crate) fn keep(mut self) -> StateDir {
         self.keep = true;
-        self.dir.try_clone()
+        self.dir.share()
     }
 }
 

@@ -11,10 +11,10 @@ use crate::{
     channel::ChildEnd,
     child::Child,
     error::OrFail,
-    init,
+    init, onlookers,
     prepare::{self, Prepared},
     self_exe,
-    steps::namespaces::Join,
+    steps::{fresh::Fresh, namespaces::Join},
 };
 
 /// Runs a process in a container. It gets what the container's own first process got, but for what
@@ -27,13 +27,15 @@ pub(crate) fn exec(
     check_status(container, &options)?;
     let spec = container.spec()?;
     prepare::check_process(process, &options.stdio)?;
-    // Other processes of the container will see the new one before it is the program (D-20).
+    // Other processes of the container will see the new one before it is the program.
+    let seen = || onlookers::may_see(&container.dir, &spec, process);
     let threads = sys::thread_count().or_fail(|| "count our threads")?;
-    if threads > 1 || !self_exe::is_read_only() {
+    if threads > 1 || seen() && !self_exe::is_read_only() {
         return bootstrap::exec(container, process, options);
     }
     let mut prepared = prepare(container, &spec, process, &options)?;
     let stdio = take_stdio(&mut prepared, options.stdio);
+    onlookers::announce(container.runroot(), &spec, process, &prepared.joins)?;
 
     let request = Request { container, spec: &spec, process, prepared: &prepared };
     let newborn = request.give_birth()?;
@@ -149,6 +151,7 @@ impl Request<'_> {
             prepared: self.prepared,
             channel,
             root: None,
+            fresh: Fresh::default(),
             identity: None,
             program: None,
             terminal: None,

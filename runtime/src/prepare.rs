@@ -2,21 +2,15 @@
 
 use std::{os::fd::OwnedFd, path::PathBuf};
 
-use configs::{MountSource, NamespaceKind, Process, Spec};
-use rustix::fs::{Mode, OFlags};
-
 use crate::{
     Error, Result, Stdio,
     cgroup::{Cgroup, Door},
     error::OrFail,
     procfs::Procfs,
     seccomp::{self, Filter},
-    steps::{
-        self,
-        namespaces::Join,
-        program::{Inode, inode},
-    },
+    steps::{self, namespaces::Join, program::Inode},
 };
+use configs::{MountSource, NamespaceKind, Process, Spec};
 
 /// What the child inherits from its parent by being a copy of it.
 #[derive(Debug)]
@@ -72,11 +66,8 @@ impl Prepared {
 }
 
 fn own_inode() -> Result<Inode> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::open("/proc/self/exe", flags, Mode::empty())
-        .map_err(std::io::Error::from)
-        .and_then(inode)
-        .or_fail(|| "find our own binary")
+    let found = rustix::fs::stat("/proc/self/exe").or_fail(|| "find our own binary")?;
+    Ok((found.st_dev, found.st_ino))
 }
 
 fn check_preserved(count: u32) -> Result<u32> {

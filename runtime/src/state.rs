@@ -7,6 +7,7 @@ use std::{
     io::{Read, Write},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    rc::Rc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -16,7 +17,7 @@ use rustix::fs::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{ContainerId, Error, Result, cgroup::Place, error::OrFail};
+use crate::{ContainerId, Error, Result, cgroup::Place, error::OrFail, onlookers::WATCHED};
 
 /// What a container is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,8 +183,8 @@ fn read_small(path: &str) -> Result<String> {
 /// `RUNROOT/ID`, held open.
 #[derive(Debug)]
 pub(crate) struct StateDir {
-    pub(crate) fd: OwnedFd,
-    parent: OwnedFd,
+    pub(crate) fd: Rc<OwnedFd>,
+    parent: Rc<OwnedFd>,
     id: ContainerId,
     path: PathBuf,
     /// Whether we were the last to take the lock: then it is not another's.
@@ -219,6 +220,7 @@ impl StateDir {
             Err(rustix::io::Errno::NOENT) => return Err(Error::NotFound(id.clone())),
             other => other.or_fail(|| format!("open {}", path.display()))?,
         };
+        let (fd, parent) = (Rc::new(fd), Rc::new(parent));
         Ok(Self { fd, parent, id: id.clone(), path, locked: Cell::new(false) })
     }
 
@@ -303,14 +305,15 @@ impl StateDir {
         Ok(self.read(INIT).unwrap_or_default())
     }
 
-    pub(crate) fn try_clone(&self) -> Result<Self> {
-        Ok(Self {
-            fd: self.fd.try_clone().or_fail(|| "dup")?,
-            parent: self.parent.try_clone().or_fail(|| "dup")?,
+    /// Another handle, with the same descriptors.
+    pub(crate) fn share(&self) -> Self {
+        Self {
+            fd: Rc::clone(&self.fd),
+            parent: Rc::clone(&self.parent),
             id: self.id.clone(),
             path: self.path.clone(),
             locked: Cell::new(false),
-        })
+        }
     }
 
     pub(crate) fn spec(&self) -> Result<Spec> {
@@ -322,6 +325,14 @@ impl StateDir {
 
     pub(crate) fn has(&self, name: &str) -> bool {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// An empty file, whose being there says something.
+    pub(crate) fn mark(&self, name: &str) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)
+            .map(drop)
+            .or_fail(|| format!("create {}", self.path.join(name).display()))
     }
 
     pub(crate) fn remove_file(&self, name: &str) -> Result<()> {
@@ -358,8 +369,8 @@ impl StateDir {
 /// What every container has. Together with the others it is all a state directory can hold.
 const FILES: [&str; 3] = ["spec.json", INIT, "state.json"];
 
-/// What is there before the start, and what an update that was killed leaves.
-const RARE_FILES: [&str; 3] = [GATE, "spec.json.new", "state.json.new"];
+/// What is there before the start or was marked, and what an update that was killed leaves.
+const RARE_FILES: [&str; 4] = [GATE, WATCHED, "spec.json.new", "state.json.new"];
 
 /// Opens the directory all states are in, made private (D-14) when missing.
 pub(crate) fn open_root(root: &Path) -> Result<OwnedFd> {

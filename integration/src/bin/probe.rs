@@ -5,7 +5,10 @@ use std::{
     env, fs,
     io::{self, Read, Write},
     net::{TcpListener, UdpSocket},
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStrExt, fs::MetadataExt},
+    },
     path::Path,
     process::ExitCode,
     time::Duration,
@@ -16,7 +19,7 @@ use serde_json::{Value, json};
 
 const USAGE: &str = "probe all | ids | status | env | arguments… | fds | namespaces | mounts | cgroup | \
     tree DIR | stat PATH… | limits | signals | allocate MIB | spin SECONDS | fork COUNT | listen PORT | \
-    try CALL… | exit CODE | sleep | hold FILE";
+    try CALL… | onlook FILE | exit CODE | sleep | hold FILE";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
@@ -57,6 +60,7 @@ fn answer(words: &[&str]) -> io::Result<Option<Value>> {
         ["tree", directory] => json!(integration::tree::read(Path::new(directory))?),
         ["stat", paths @ ..] => stat(paths),
         ["try", calls @ ..] => attempts(calls),
+        ["onlook", file] => onlook(Path::new(file))?,
         ["allocate", mib] => return allocate(number(mib)?),
         ["spin", seconds] => return spin(number(seconds)?),
         ["fork", count] => return fork(number(count)?),
@@ -169,6 +173,33 @@ fn stat(paths: &[&str]) -> Value {
         }),
     };
     json!(paths.iter().map(|path| ((*path).to_owned(), look(path))).collect::<BTreeMap<_, _>>())
+}
+
+/// Until a file appears, opens the programs of all processes that come and go; then tries to write to those
+/// that are of another file system than its own.
+fn onlook(until: &Path) -> io::Result<Value> {
+    let identity = |file: &fs::File| file.metadata().map(|found| (found.dev(), found.ino()));
+    let own = identity(&fs::File::open("/proc/self/exe")?)?;
+    let mut others = BTreeMap::new();
+    while !until.exists() {
+        for entry in fs::read_dir("/proc")? {
+            let program = entry?.path().join("exe");
+            let Ok(file) = fs::File::open(program) else { continue };
+            let found = identity(&file)?;
+            if found.0 != own.0 {
+                others.entry(found).or_insert(file);
+            }
+        }
+    }
+    let writable = |file: &&fs::File| {
+        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+        // Busy for as long as anybody executes it.
+        (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            fs::OpenOptions::new().write(true).open(&name).is_ok()
+        })
+    };
+    Ok(json!({"seen": others.len(), "writable": others.values().filter(writable).count()}))
 }
 
 /// Tries things a container must not get away with: each answers `ok` or the error's name.

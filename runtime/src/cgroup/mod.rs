@@ -39,7 +39,7 @@ pub use statistics::{
     Stall, Statistics, Usage,
 };
 
-use crate::{Error, Result, error::OrFail};
+use crate::{Error, Result, error::OrFail, spent};
 
 /// The cgroup of one container. Dropping it leaves the directories; see [`Cgroup::remove`].
 #[derive(Clone, Debug)]
@@ -98,17 +98,11 @@ impl Cgroup {
         }
     }
 
-    /// What a new process needs to get in, opened while the directories can still be seen.
+    /// What a new process needs to get in.
     pub fn door(&self) -> Result<Door> {
-        let open = |path: PathBuf, flags: OFlags| {
-            rustix::fs::open(&path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
-                .or_fail(|| format!("open {}", path.display()))
-        };
-        let tasks = (self.place.legacy.iter())
-            .map(|directory| open(directory.path.join("tasks"), OFlags::WRONLY))
-            .collect::<Result<_>>()?;
+        let tasks = self.place.legacy.iter().map(|legacy| legacy.path.join("tasks")).collect();
         let directory = (self.place.unified_directory())
-            .map(|path| open(path.to_owned(), OFlags::PATH | OFlags::DIRECTORY))
+            .map(|path| open(path, OFlags::PATH | OFlags::DIRECTORY))
             .transpose()?;
         Ok(Door { tasks, directory })
     }
@@ -233,7 +227,7 @@ pub struct CgroupMount<'a> {
 /// CLONE_NEWCGROUP would take the parent's place for it.
 #[derive(Debug)]
 pub struct Door {
-    tasks: Vec<OwnedFd>,
+    tasks: Vec<PathBuf>,
     directory: Option<OwnedFd>,
 }
 
@@ -243,14 +237,22 @@ impl Door {
         self.directory.as_ref().map(AsFd::as_fd)
     }
 
-    /// Enters the version 1 hierarchies; nothing to do without them.
+    /// Enters the version 1 hierarchies, while the host's directories can still be seen; nothing to do
+    /// without them.
     ///
     /// `tasks` moves one thread and so need not stop the others, which is what makes `cgroup.procs` wait
     /// 10 ms. The caller must have a single thread, or only that one moves.
     pub fn enter(&self) -> Result<()> {
-        for tasks in &self.tasks {
-            rustix::io::write(tasks, b"0").or_fail(|| "enter the container's cgroup")?;
+        for path in &self.tasks {
+            let tasks = open(path, OFlags::WRONLY)?;
+            rustix::io::write(&tasks, b"0").or_fail(|| "enter the container's cgroup")?;
+            spent::leave(tasks);
         }
         Ok(())
     }
+}
+
+fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    rustix::fs::open(path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+        .or_fail(|| format!("open {}", path.display()))
 }

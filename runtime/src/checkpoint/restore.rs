@@ -94,7 +94,7 @@ pub(super) fn restore(
     let raw = pid.as_raw_nonzero().get();
     made.dir.write_new(state::INIT, &Identity::of(raw)?)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).or_fail(|| "pidfd_open")?;
-    let mut container = Container::load(made.keep()?)?;
+    let mut container = Container::load(made.keep())?;
     container.running = Some(Running { pid: raw, pidfd, terminal: None });
     container.run_hooks("poststart", |hooks| &hooks.poststart, Status::Running)?;
     Ok(container)

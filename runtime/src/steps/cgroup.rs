@@ -21,7 +21,7 @@ use crate::{
     child::Child,
     error::OrFail,
     spent,
-    steps::mounts::{clone_tree, place, target_for},
+    steps::mounts::{Target, clone_tree, place, target_for},
 };
 
 /// Enters the version 1 hierarchies; on version 2 the process was born inside.
@@ -30,54 +30,54 @@ pub(crate) fn enter(child: &mut Child<'_>) -> Result<()> {
 }
 
 /// Shows the container's own cgroup at the mount's destination, whatever version the host has.
-pub(crate) fn mount(child: &Child<'_>, mount: &Mount) -> Result<()> {
-    let target = target_for(child.root()?, mount, FileType::Directory)?;
-    let mounts = child.prepared.cgroup.as_ref().map(|cgroup| cgroup.mounts()).unwrap_or_default();
+pub(crate) fn mount(child: &mut Child<'_>, mount: &Mount) -> Result<()> {
+    let target = target_for(child, mount, FileType::Directory)?;
+    let prepared = child.prepared;
+    let mounts = prepared.cgroup.as_ref().map(|cgroup| cgroup.mounts()).unwrap_or_default();
     match mounts.as_slice() {
         [] => show_own_hierarchy(child, mount, target),
-        [only] if child.prepared.cgroup_is_unified => show_unified(child, mount, only, target),
+        [only] if prepared.cgroup_is_unified => show_unified(child, mount, only, target),
         several => show_legacy(child, mount, several, target),
     }
 }
 
 /// A cgroup namespace makes the filesystem's own root the container's; without one its directory is bound.
 fn show_unified(
-    child: &Child<'_>,
+    child: &mut Child<'_>,
     mount: &Mount,
     only: &CgroupMount<'_>,
-    target: OwnedFd,
+    target: Target,
 ) -> Result<()> {
     if child.spec.namespaces.get(NamespaceKind::Cgroup).is_some() {
         return show_own_hierarchy(child, mount, target);
     }
     let tree = clone_tree(only.source, false)?;
     set(&tree, mount.set, false)?;
-    place(child.root()?, tree, target, mount)
+    place(child, &tree, target, mount)
 }
 
-fn show_own_hierarchy(child: &Child<'_>, mount: &Mount, target: OwnedFd) -> Result<()> {
+fn show_own_hierarchy(child: &mut Child<'_>, mount: &Mount, target: Target) -> Result<()> {
     let tree = new_filesystem("cgroup2", &[], mount.set)?;
-    place(child.root()?, tree, target, mount)
+    place(child, &tree, target, mount)
 }
 
 /// A tmpfs with a directory per hierarchy, and a link for each name of one that has several.
 fn show_legacy(
-    child: &Child<'_>,
+    child: &mut Child<'_>,
     mount: &Mount,
     mounts: &[CgroupMount<'_>],
-    target: OwnedFd,
+    target: Target,
 ) -> Result<()> {
     let writable = AttrFlags(mount.set.0 & !AttrFlags::RDONLY.0);
     let tree = new_filesystem("tmpfs", &[("mode", "755")], writable)?;
-    let inside = tree.try_clone().or_fail(|| "dup")?;
     // The tree has to be in place before anything can be mounted in it (before Linux 6.15).
-    place(child.root()?, tree, target, mount)?;
+    place(child, &tree, target, mount)?;
     for each in mounts {
-        show_hierarchy(&inside, each)?;
+        show_hierarchy(&tree, each)?;
     }
     // All of them at once.
-    set(&inside, mount.set, true)?;
-    spent::leave(inside);
+    set(&tree, mount.set, true)?;
+    spent::leave(tree);
     Ok(())
 }
 
@@ -110,6 +110,8 @@ fn new_filesystem(kind: &str, parameters: &[(&str, &str)], set: AttrFlags) -> Re
     }
     fsconfig_create(&context).or_fail(|| format!("create {kind}"))?;
     let attributes = MountAttrFlags::from_bits_retain(u32::try_from(set.0).unwrap_or(u32::MAX));
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .or_fail(|| format!("fsmount {kind}"))
+    let tree = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .or_fail(|| format!("fsmount {kind}"))?;
+    spent::leave(context);
+    Ok(tree)
 }

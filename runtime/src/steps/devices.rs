@@ -53,6 +53,9 @@ fn make_one(
 
 /// `/dev` itself must not be a link: everything in it would be made elsewhere (D-27).
 fn directory_of(child: &Child<'_>, parent: &Path) -> Result<OwnedFd> {
+    if let Some(fresh) = child.fresh.mounted_at(parent) {
+        return fresh.try_clone().or_fail(|| "dup");
+    }
     let root = child.root()?;
     if parent == Path::new("/dev")
         && let Ok(dev) = root.open_plain(parent, OFlags::PATH | OFlags::DIRECTORY)

@@ -4,6 +4,7 @@ pub(crate) mod cgroup;
 mod copy_up;
 pub(crate) mod credentials;
 pub(crate) mod devices;
+pub(crate) mod fresh;
 pub(crate) mod hooks;
 pub(crate) mod limits;
 pub(crate) mod masks;

@@ -52,31 +52,33 @@ fn describe(source: &MountSource) -> String {
     }
 }
 
-fn mount_one(child: &Child<'_>, index: usize, mount: &Mount) -> Result<()> {
-    let root = child.root()?;
+fn mount_one(child: &mut Child<'_>, index: usize, mount: &Mount) -> Result<()> {
     match &mount.source {
         MountSource::Bind { path, recursive } => {
             let tree = match child.prepared.binds.get(index).and_then(Option::as_ref) {
                 Some(tree) => tree.try_clone().or_fail(|| "dup")?,
                 None => clone_tree(path, *recursive)?,
             };
-            let target = target_for(root, mount, file_type(&tree)?)?;
+            let target = target_for(child, mount, file_type(&tree)?)?;
             set_attributes(&tree, mount, child.keeps_host_propagation)?;
-            place(root, tree, target, mount)
+            place(child, &tree, target, mount)?;
+            spent::leave(tree);
+            Ok(())
         }
         MountSource::Filesystem(filesystem) => {
-            let target = target_for(root, mount, FileType::Directory)?;
-            let tree = new_filesystem(child, filesystem, mount, &target)?;
+            let target = target_for(child, mount, FileType::Directory)?;
+            let tree = new_filesystem(child, filesystem, mount, &target.file)?;
             if mount.copy_up {
-                copy_up::copy(&target, &tree)?;
+                copy_up::copy(&target.file, &tree)?;
             }
             change_recursively(&tree, mount)?;
             set_propagation(&tree, mount)?;
-            place(root, tree, target, mount)
+            place_fresh(child, tree, target, mount)
         }
         MountSource::Cgroup => super::cgroup::mount(child, mount),
         MountSource::Remount => {
-            let target = root
+            let target = child
+                .root()?
                 .open_at(&mount.destination, OFlags::PATH, Mode::empty())
                 .or_fail(|| format!("find {}", mount.destination.display()))?;
             set_attributes(&target, mount, false)
@@ -101,28 +103,57 @@ pub(crate) fn clone_of(file: impl AsFd) -> Result<OwnedFd> {
     open_tree(file, "", flags).or_fail(|| "open_tree")
 }
 
+/// A place that something is about to be mounted at.
+pub(crate) struct Target {
+    pub(crate) file: OwnedFd,
+    /// What kind of way leads there.
+    way: Way,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Inside a filesystem that nobody else has.
+    Private,
+    /// From the root, without a link.
+    Plain,
+    /// From the root, by links.
+    Links,
+}
+
 /// Opens the place a mount goes to; it is made when missing, as a directory or an empty file.
-pub(crate) fn target_for(root: &Root, mount: &Mount, kind: FileType) -> Result<OwnedFd> {
+pub(crate) fn target_for(child: &Child<'_>, mount: &Mount, kind: FileType) -> Result<Target> {
     let name = mount.destination.as_path();
-    let what = || format!("find {}", name.display());
     if name.components().all(|part| matches!(part, std::path::Component::RootDir)) {
         return Err(Error::Unsupported("a mount cannot replace the root".into()));
     }
-    let is_system = name == Path::new("/proc") || name == Path::new("/sys");
-    let found = if mount.no_follow || is_system {
-        // A link here could make any directory of the container a "procfs" (CVE-2019-19921).
-        root.open_plain(name, OFlags::PATH)
-    } else {
-        root.open_at(name, OFlags::PATH, Mode::empty())
-    };
-    let target = match found {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            make_target(root, name, kind)?
+    if let Some(found) = child.fresh.place(name, kind) {
+        check_procfs(found.is_procfs, mount)?;
+        return Ok(Target { file: found.file, way: Way::Private });
+    }
+    let (file, way) = find_or_make(child.root()?, mount, kind)?;
+    let filesystem = fstatfs(&file).or_fail(|| "fstatfs")?.f_type;
+    check_procfs(filesystem == rustix::fs::PROC_SUPER_MAGIC, mount)?;
+    Ok(Target { file, way })
+}
+
+fn find_or_make(root: &Root, mount: &Mount, kind: FileType) -> Result<(OwnedFd, Way)> {
+    let name = mount.destination.as_path();
+    let what = || format!("find {}", name.display());
+    // A link here could make any directory of the container a "procfs" (CVE-2019-19921).
+    let must_be_plain = mount.no_follow || name == Path::new("/proc") || name == Path::new("/sys");
+    match root.open_plain(name, OFlags::PATH) {
+        Ok(found) => return Ok((found, Way::Plain)),
+        Err(error) if must_be_plain && error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).or_fail(what);
         }
-        other => other.or_fail(what)?,
-    };
-    check_procfs(&target, mount)?;
-    Ok(target)
+        Err(_) => {}
+    }
+    match root.open_at(name, OFlags::PATH, Mode::empty()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok((make_target(root, name, kind)?, Way::Links))
+        }
+        other => Ok((other.or_fail(what)?, Way::Links)),
+    }
 }
 
 fn make_target(root: &Root, name: &Path, kind: FileType) -> Result<OwnedFd> {
@@ -158,9 +189,8 @@ const BELOW_PROC: [&str; 11] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
-fn check_procfs(target: &OwnedFd, mount: &Mount) -> Result<()> {
+fn check_procfs(is_procfs: bool, mount: &Mount) -> Result<()> {
     let name = &mount.destination;
-    let is_procfs = fstatfs(target).or_fail(|| "fstatfs")?.f_type == rustix::fs::PROC_SUPER_MAGIC;
     let listed = BELOW_PROC.iter().any(|allowed| name == Path::new(allowed));
     if is_procfs && !listed && name != Path::new("/proc") {
         return Err(Error::Unsafe(format!("{} is in a procfs", name.display())));
@@ -289,16 +319,51 @@ fn give_propagation(tree: &OwnedFd, kind: Propagation, recursive: bool) -> Resul
 
 /// Attaches a tree to an open target, and looks once more at what the name leads to now: a directory
 /// that was moved away meanwhile would have taken the mount with it (CVE-2021-30465).
-pub(crate) fn place(root: &Root, tree: OwnedFd, target: OwnedFd, mount: &Mount) -> Result<()> {
-    attach(&tree, &target)?;
+pub(crate) fn place(
+    child: &mut Child<'_>,
+    tree: &OwnedFd,
+    target: Target,
+    mount: &Mount,
+) -> Result<()> {
+    attach(tree, &target.file)?;
     let name = &mount.destination;
-    let there = root
-        .open_at(name, OFlags::PATH, Mode::empty())
-        .or_fail(|| format!("find {} again", name.display()))?;
-    if mount_id(&there)? != mount_id(&tree)? {
-        return Err(Error::Unsafe(format!("{} was moved while being mounted", name.display())));
+    if target.way != Way::Private {
+        let there = child
+            .root()?
+            .open_at(name, OFlags::PATH, Mode::empty())
+            .or_fail(|| format!("find {} again", name.display()))?;
+        if mount_id(&there)? != mount_id(tree)? {
+            return Err(Error::Unsafe(format!("{} was moved while being mounted", name.display())));
+        }
+        spent::leave(there);
     }
-    [tree, target, there].into_iter().for_each(spent::leave);
+    match target.way {
+        Way::Private | Way::Plain => child.fresh.cover(name),
+        Way::Links => child.fresh.forget(),
+    }
+    spent::leave(target.file);
+    Ok(())
+}
+
+/// The same for a filesystem just made, in which further mounts may go.
+pub(crate) fn place_fresh(
+    child: &mut Child<'_>,
+    tree: OwnedFd,
+    target: Target,
+    mount: &Mount,
+) -> Result<()> {
+    let by_links = target.way == Way::Links;
+    place(child, &tree, target, mount)?;
+    let kind = match &mount.source {
+        MountSource::Filesystem(filesystem) => filesystem.kind.as_str(),
+        _ => "",
+    };
+    // No name can be changed in these. Of other kinds there may be one instance for everybody.
+    if !by_links && matches!(kind, "tmpfs" | "proc" | "sysfs") {
+        child.fresh.add(&mount.destination, tree, kind == "proc");
+    } else {
+        spent::leave(tree);
+    }
     Ok(())
 }
 

@@ -5,10 +5,10 @@
 //! Until exec, `/proc/PID/exe` of this process is our own binary on the host. Somebody inside who opens it
 //! could write to it later. That needs three things, and we take each away:
 //!
-//! * *a process inside that sees us.* The first process of a new pid namespace is alone in it. Where that
-//!   does not hold (`exec`, a joined or shared pid namespace) we have re-executed ourselves from a
-//!   read-only clone of our mount first (`self_exe`), through which nothing can be opened for writing.
-//! * *access.* We are not dumpable, so opening our procfs entries needs CAP_SYS_PTRACE over the host.
+//! * *a process inside that sees us.* The first process of a new pid namespace is alone in it.
+//! * *access.* We are not dumpable, so opening our procfs entries needs CAP_SYS_PTRACE over the host. Where
+//!   somebody could have that and see us (`onlookers`), we have re-executed ourselves from a read-only
+//!   clone of our mount first (`self_exe`), through which nothing can be opened for writing.
 //! * *being executed again.* An entrypoint `/proc/self/exe`, or `#!/proc/self/exe`, would run our binary
 //!   as the container's own program, dumpable and for as long as it likes. So the target, its chain of
 //!   interpreters and its ELF loader are resolved here without magic links, and our own inode is refused.
@@ -28,7 +28,7 @@ use nix::errno::Errno;
 use rustix::fs::{FileType, Mode, OFlags, fstat};
 use sys::Root;
 
-use crate::{Error, Result, child::Child, error::OrFail};
+use crate::{Error, Result, child::Child, error::OrFail, spent};
 
 /// What will be executed.
 #[derive(Debug)]
@@ -106,6 +106,8 @@ pub(crate) fn close_descriptors(child: &mut Child<'_>) -> Result<()> {
         let mut keep: Vec<i32> = (3..first).collect();
         keep.extend([gate.as_raw_fd(), child.channel.as_fd().as_raw_fd()]);
         sys::disown_above(&keep).or_fail(|| "close_range")?;
+        // These numbers mean nothing any more.
+        std::mem::forget((child.root.replace(open_root()?), std::mem::take(&mut child.fresh)));
     }
     sys::close_on_exec_from(first).or_fail(|| "close_range")
 }
@@ -122,8 +124,8 @@ pub(crate) fn find(child: &mut Child<'_>) -> Result<()> {
     let args: Vec<CString> = process.args.iter().map(|arg| text(arg)).collect::<Result<_>>()?;
     let name =
         process.args.first().ok_or_else(|| Error::Unsupported("the program has no name".into()))?;
-    let root = open_root()?;
-    let search = Search { root: &root, own: child.prepared.own_inode };
+    // The directory that is `/` by now.
+    let search = Search { root: child.root()?, own: child.prepared.own_inode };
     let path = search.program(name, path_variable(&process.env))?;
     child.program = Some(Program { path: bytes(path.as_os_str())?, args, env });
     Ok(())
@@ -198,8 +200,8 @@ impl Search<'_> {
         let mut path = path.to_owned();
         // The kernel follows as many interpreters, fs/exec.c.
         for depth in 0..6 {
-            let file = self.open_executable(name, &path, depth > 0)?;
-            match interpreter(&file, &path) {
+            let found = self.open_executable(name, &path, depth > 0)?;
+            match interpreter(found, &path) {
                 Some(Needs::Interpreter(next)) => path = next,
                 Some(Needs::Loader(loader)) => {
                     return self.open_executable_as(name, &loader, "ELF loader").map(drop);
@@ -210,12 +212,12 @@ impl Search<'_> {
         Err(cannot(name, "too many interpreters"))
     }
 
-    fn open_executable(&self, name: &str, path: &Path, is_interpreter: bool) -> Result<OwnedFd> {
+    fn open_executable(&self, name: &str, path: &Path, is_interpreter: bool) -> Result<Inode> {
         let role = if is_interpreter { "interpreter" } else { "" };
         self.open_executable_as(name, path, role)
     }
 
-    fn open_executable_as(&self, name: &str, path: &Path, role: &str) -> Result<OwnedFd> {
+    fn open_executable_as(&self, name: &str, path: &Path, role: &str) -> Result<Inode> {
         let what =
             if role.is_empty() { String::new() } else { format!("its {role} {} ", path.display()) };
         let file = match self.open(path) {
@@ -223,7 +225,8 @@ impl Search<'_> {
             Err(error) => return Err(open_failure(name, &what, &error)),
         };
         let found = fstat(&file).or_fail(|| format!("stat {}", path.display()))?;
-        if (found.st_dev, found.st_ino) == self.own {
+        let inode = (found.st_dev, found.st_ino);
+        if inode == self.own {
             return Err(Error::Unsafe(format!("{name}: {what}is the container runtime itself")));
         }
         match FileType::from_raw_mode(found.st_mode) {
@@ -236,7 +239,8 @@ impl Search<'_> {
             Errno::EACCES => cannot(name, &format!("{what}is not executable: permission denied")),
             other => Error::call(format!("access {}", path.display()), other),
         })?;
-        Ok(file)
+        spent::leave(file);
+        Ok(inode)
     }
 }
 
@@ -276,20 +280,22 @@ enum Needs {
 }
 
 /// What the kernel will open besides the file itself; `None` if nothing, or if we may not read it.
-fn interpreter(file: &OwnedFd, path: &Path) -> Option<Needs> {
-    // An O_PATH descriptor is not readable; the same file again, by name, and compared.
+fn interpreter(checked: Inode, path: &Path) -> Option<Needs> {
+    // What was checked was not opened for reading, which can have effects; the same again, and compared.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let readable = rustix::fs::open(path, flags, Mode::empty()).ok()?;
-    if inode(&readable).ok()? != inode(file).ok()? {
+    if inode(&readable).ok()? != checked {
         return None;
     }
     let mut start = [0; 256];
     let length = rustix::io::pread(&readable, &mut start, 0).ok()?;
     let start = start.get(..length)?;
-    if let Some(line) = start.strip_prefix(b"#!") {
-        return script_interpreter(line).map(Needs::Interpreter);
-    }
-    elf_loader(&readable, start).map(Needs::Loader)
+    let needs = match start.strip_prefix(b"#!") {
+        Some(line) => script_interpreter(line).map(Needs::Interpreter),
+        None => elf_loader(&readable, start).map(Needs::Loader),
+    };
+    spent::leave(readable);
+    needs
 }
 
 fn script_interpreter(line: &[u8]) -> Option<PathBuf> {

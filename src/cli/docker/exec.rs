@@ -99,8 +99,6 @@ impl Verb for Exec {
 impl Exec {
     /// In a container that was started before.
     fn in_named(mut self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        // Before anything else, since it begins anew (CVE-2019-5736).
-        runtime::self_exe::protect()?;
         let name = self.words.remove(0);
         let container = record::find(&globals.home, &name).map_err(|error| {
             match record::is_missing(&error) {
@@ -118,9 +116,10 @@ impl Exec {
     }
 
     fn enter(self, running: &runtime::Container) -> anyhow::Result<ExitCode> {
-        let first = running.spec()?.process.unwrap_or_default();
+        let first = running.spec()?.process.clone().unwrap_or_default();
         let stdio = self.stdio()?;
         let process = self.process(&first)?;
+        running.protect_from_onlookers(&process)?;
         let options = ExecOptions { stdio, ..ExecOptions::default() };
         Ok(ExitCode::from(foreground::exec(running, &process, options)?.code()))
     }

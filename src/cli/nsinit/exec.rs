@@ -154,7 +154,7 @@ impl Exec {
 
     /// The container's own process with what was asked for (D-29).
     fn enter(&self, container: &Container) -> anyhow::Result<ExitStatus> {
-        let first = container.spec()?.process.unwrap_or_default();
+        let first = container.spec()?.process.clone().unwrap_or_default();
         let process = nsinit::another_process(first, &self.process_flags())?;
         Ok(foreground::exec(container, &process, ExecOptions::default())?)
     }

@@ -30,7 +30,7 @@ impl Verb for State {
             .flat_map(|cgroup| cgroup.place().paths())
             .map(|(controller, path)| (controller, path.display().to_string()))
             .collect();
-        let config = nsinit::write(&container.spec()?)?;
+        let config = nsinit::write(&*container.spec()?)?;
         for warning in config.warnings {
             log::debug!("{warning}");
         }

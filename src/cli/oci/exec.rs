@@ -90,10 +90,9 @@ pub(super) struct Exec {
 
 impl Verb for Exec {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        // Before anything else, since it begins anew (CVE-2019-5736).
-        runtime::self_exe::protect()?;
         let container = load(globals, &self.id)?;
         let process = self.wanted(&container)?;
+        container.protect_from_onlookers(&process)?;
         let stdio = match (self.detach, self.console_socket) {
             (true, socket) => detached_stdio(process.terminal, socket.as_deref())?,
             (false, Some(socket)) if process.terminal => Stdio::ConsoleSocket(socket),
@@ -128,7 +127,7 @@ impl Exec {
         if self.command.is_empty() {
             bail!("no command: give one, or --process FILE");
         }
-        let mut process = container.spec()?.process.unwrap_or_default();
+        let mut process = container.spec()?.process.clone().unwrap_or_default();
         process.args.clone_from(&self.command);
         process.terminal = self.tty;
         process.console_size = None;
