@@ -107,7 +107,10 @@ pub(crate) fn ensure(
             "`crun-cargo images` lists what is here",
         )),
         (_, here) => match (pull(store, wanted, progress), here) {
-            (Ok(image), _) => Ok(image),
+            (Ok(image), _) => {
+                warn_of_another_platform(&image, wanted)?;
+                Ok(image)
+            }
             (Err(error), Some(image)) => {
                 log::warn!("using the {} that is here: {error:#}", wanted.source);
                 Ok(image)
@@ -149,11 +152,25 @@ fn here(store: &Store, typed: &str, wanted: &Wanted<'_>) -> anyhow::Result<Optio
         Err(error) if is_missing(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let Some(platform) = &wanted.platform else { return Ok(Some(image)) };
-    let configuration = image.configuration()?;
-    let is_right = configuration.os().to_string() == platform.os
-        && configuration.architecture().to_string() == platform.architecture;
+    let is_right =
+        wanted.platform.as_ref().map_or(Ok(true), |platform| is_for(&image, platform))?;
     Ok(is_right.then_some(image))
+}
+
+fn is_for(image: &StoredImage, platform: &Platform) -> anyhow::Result<bool> {
+    let configuration = image.configuration()?;
+    Ok(configuration.os().to_string() == platform.os
+        && configuration.architecture().to_string() == platform.architecture)
+}
+
+/// A registry that has one variant gives that one, whichever was asked for.
+fn warn_of_another_platform(image: &StoredImage, wanted: &Wanted<'_>) -> anyhow::Result<()> {
+    if let Some(platform) = &wanted.platform
+        && !is_for(image, platform)?
+    {
+        log::warn!("{} is not for {platform}, and there is no other", wanted.source);
+    }
+    Ok(())
 }
 
 /// Gets an image, whatever is here already.

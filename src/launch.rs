@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,7 @@ use anyhow::Context;
 use configs::{Mount, MountSource, NamespaceKind, Overlay, Root, Spec};
 use oci_spec::image::ImageConfiguration;
 use rootfs::{Snapshot, SnapshotKind, SnapshotOptions, Store, StoredImage};
-use runtime::{Containers, ExitStatus, Stdio, foreground};
+use runtime::{Containers, ExitStatus, foreground};
 
 use crate::{
     cli::CgroupManager,
@@ -50,6 +50,8 @@ pub(crate) struct Launch {
     pub(crate) remove: bool,
     /// `--cidfile`
     pub(crate) cidfile: Option<PathBuf>,
+    /// `--stop-timeout`
+    pub(crate) stop_timeout: Option<u64>,
 }
 
 /// Runs a container from its creation to its end, and beyond: with `--rm` nothing of it is left.
@@ -65,7 +67,10 @@ pub(crate) fn run(
         Base::Image { image, .. } => Some(image.configuration()?),
         _ => None,
     };
-    let lowered = configs::image::lower(image.as_ref(), &launch.request.overrides)?;
+    let lowered =
+        configs::image::lower(image.as_ref(), &launch.request.overrides).map_err(|problems| {
+            advise(problems.to_string(), "`crun-cargo run --help` lists what each flag takes")
+        })?;
     for warning in &lowered.warnings {
         log::warn!("{warning}");
     }
@@ -82,10 +87,12 @@ pub(crate) fn run(
         command: command(&spec),
         terminal: launch.request.overrides.terminal,
         interactive: launch.request.interactive,
+        attach: launch.request.attach.clone(),
         init: launch.request.overrides.init,
         remove: launch.remove,
         labels: lowered.value.labels.clone(),
         stop_signal: Some(lowered.value.stop_signal.to_string()),
+        stop_timeout: launch.stop_timeout,
         config: config(image.as_ref(), &spec, &lowered.value.labels),
         id,
     };
@@ -162,9 +169,11 @@ pub(crate) fn start(
     spec: &Spec,
 ) -> anyhow::Result<ExitStatus> {
     let containers = Containers::open(&home.runroot)?;
+    let streams = container.record.streams();
     let options = foreground::Options {
         bundle: container.directory().to_owned(),
-        stdio: stdio(&container.record)?,
+        stdio: streams.stdio()?,
+        keyboard: streams.keyboard(),
         init: container.record.init,
         ..foreground::Options::default()
     };
@@ -329,19 +338,4 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
 fn new_cidfile(path: &Path) -> anyhow::Result<File> {
     let opened = OpenOptions::new().write(true).create_new(true).open(path);
     opened.with_context(|| format!("cannot make the --cidfile {}", path.display()))
-}
-
-/// Without `-i` the program's input is empty, as docker has it.
-fn stdio(record: &Record) -> anyhow::Result<Stdio> {
-    if record.interactive || record.terminal {
-        return Ok(Stdio::Inherit);
-    }
-    let open = || -> io::Result<Stdio> {
-        Ok(Stdio::Fds([
-            File::open("/dev/null")?.into(),
-            io::stdout().as_fd().try_clone_to_owned()?,
-            io::stderr().as_fd().try_clone_to_owned()?,
-        ]))
-    };
-    open().context("cannot pass standard output on")
 }

@@ -20,6 +20,7 @@ mod record;
 mod report;
 mod request;
 mod serve;
+mod streams;
 mod table;
 mod templates;
 mod timestamp;

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     home::{Home, make_private_directory},
     report::advise,
+    streams::{Stream, Streams},
     timestamp, words,
 };
 
@@ -49,6 +50,9 @@ pub(crate) struct Record {
     pub(crate) terminal: bool,
     /// `-i`
     pub(crate) interactive: bool,
+    /// `-a`
+    #[serde(default)]
+    pub(crate) attach: Vec<Stream>,
     /// `--init`
     pub(crate) init: bool,
     /// `--rm`
@@ -57,8 +61,19 @@ pub(crate) struct Record {
     pub(crate) labels: BTreeMap<String, String>,
     /// What `stop` sends.
     pub(crate) stop_signal: Option<String>,
+    /// How many seconds `stop` waits before it kills.
+    #[serde(default)]
+    pub(crate) stop_timeout: Option<u64>,
     /// The image's configuration with the command line's changes: what `commit` starts from.
     pub(crate) config: serde_json::Value,
+}
+
+impl Record {
+    /// What its program gets to read and write.
+    pub(crate) fn streams(&self) -> Streams {
+        let (interactive, terminal) = (self.interactive, self.terminal);
+        Streams { interactive, terminal, attach: self.attach.clone() }
+    }
 }
 
 /// Where a container's root came from.

@@ -8,8 +8,6 @@ use std::{
     process::ExitCode,
 };
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-
 use crate::{cli::Personality, logger, output, record};
 
 /// A failure the program itself knows advice for; the libraries' errors bring their own.
@@ -27,9 +25,16 @@ impl fmt::Display for Advised {
 
 impl Error for Advised {}
 
-/// A failure with advice.
+impl Advised {
+    /// A failure with advice.
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into() }
+    }
+}
+
+/// A failure with advice, ready to be returned.
 pub(crate) fn advise(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    anyhow::Error::new(Advised { message: message.into(), hint: hint.into() })
+    anyhow::Error::new(Advised::new(message, hint))
 }
 
 /// docker's exit codes for a program that cannot be run; everything else is ours.
@@ -44,15 +49,16 @@ pub(crate) fn code(error: &anyhow::Error, ours: u8) -> u8 {
 
 /// Prints a failure and gives the exit code that says it was ours.
 pub(crate) fn failure(program: &str, error: &anyhow::Error, code: u8) -> ExitCode {
-    if let Some(usage) = error.downcast_ref::<clap::Error>() {
-        return usage_failure(program, usage, code);
+    // Help is no failure; what is wrong with a command line comes here in our own words.
+    if let Some(help) = error.downcast_ref::<clap::Error>() {
+        return help.print().map_or(ExitCode::from(code), |()| ExitCode::SUCCESS);
     }
     if is_closed_pipe(error) {
         return ExitCode::from(code);
     }
     let message = chain(error.as_ref());
     output::note(format_args!("{program}: {message}"));
-    if let Some(hint) = causes(error.as_ref()).find_map(hint) {
+    if let Some(hint) = advice(error.as_ref()) {
         output::note(format_args!("hint: {}", printable(&hint)));
     }
     logger::record_failure(&message);
@@ -124,6 +130,28 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// The first advice that an error or its causes carry; else what the system's own answer suggests.
+pub(crate) fn advice(error: &(dyn Error + 'static)) -> Option<String> {
+    causes(error).find_map(hint).or_else(|| causes(error).find_map(system_hint).map(str::to_owned))
+}
+
+/// What usually helps against an answer of the system's.
+fn system_hint(cause: &(dyn Error + 'static)) -> Option<&'static str> {
+    match cause.downcast_ref::<io::Error>()?.kind() {
+        io::ErrorKind::NotFound => Some("check the path"),
+        io::ErrorKind::NotADirectory => Some("a part of the path is no directory"),
+        io::ErrorKind::IsADirectory => Some("a file is wanted there"),
+        io::ErrorKind::AlreadyExists => Some("choose another path, or remove what is there"),
+        io::ErrorKind::PermissionDenied => {
+            Some("check who may do that; containers need root so far")
+        }
+        io::ErrorKind::StorageFull => {
+            Some("`crun-cargo image prune` frees room; --root chooses another disk")
+        }
+        _ => None,
+    }
+}
+
 /// The advice an error of ours carries.
 fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<Advised>() {
@@ -150,7 +178,7 @@ fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
 }
 
 /// The error and its causes, as `what: why: errno`.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut message = String::new();
     for cause in causes(error) {
         let text = cause.to_string();
@@ -176,32 +204,6 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// What the parser has to say: help goes to standard output and is no failure.
-fn usage_failure(program: &str, error: &clap::Error, code: u8) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return match error.print() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(code),
-        };
-    }
-    let message = match (error.source(), error.get(ContextKind::InvalidArg)) {
-        // A value of ours that does not parse: its own error says more than the parser's page.
-        (Some(cause), Some(ContextValue::String(argument))) => {
-            format!("{}: {}", argument.trim(), chain(cause))
-        }
-        _ => {
-            let text = error.render().to_string();
-            text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()
-        }
-    };
-    output::note(format_args!("{program}: {message}"));
-    if let Some(hint) = error.source().and_then(|cause| causes(cause).find_map(hint)) {
-        output::note(format_args!("hint: {}", printable(&hint)));
-    }
-    logger::record_failure(message.lines().next().unwrap_or_default());
-    ExitCode::from(code)
 }
 
 #[cfg(test)]

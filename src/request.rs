@@ -22,6 +22,7 @@ use crate::{
     cli::CgroupManager,
     home::{Home, make_private_directory},
     report::advise,
+    streams::Stream,
 };
 
 /// Larger than any file people write by hand.
@@ -34,10 +35,14 @@ pub(crate) struct Request {
     pub(crate) overrides: Overrides,
     /// `-i`
     pub(crate) interactive: bool,
+    /// `-a`
+    pub(crate) attach: Vec<Stream>,
     /// `--env`
     pub(crate) env: Vec<String>,
     /// `--env-file`
     pub(crate) env_files: Vec<PathBuf>,
+    /// `--label-file`
+    pub(crate) label_files: Vec<PathBuf>,
     /// `--device`
     pub(crate) devices: Vec<DeviceFlag>,
     /// `--cgroup-parent`
@@ -65,11 +70,16 @@ impl Request {
         manager: CgroupManager,
     ) -> anyhow::Result<()> {
         self.read_environment()?;
+        self.read_labels()?;
         self.read_seccomp_profile()?;
         self.find_devices()?;
         self.overrides.cgroup = cgroup(manager, self.cgroup_parent.as_deref(), id);
         if self.overrides.hostname.is_none() && self.overrides.uts == NamespaceChoice::Private {
-            self.overrides.hostname = id.get(..12).map(str::to_owned);
+            // Who shares the host's network is the host to others.
+            self.overrides.hostname = match self.overrides.network {
+                NamespaceChoice::Host => Some(host_name()?),
+                _ => id.get(..12).map(str::to_owned),
+            };
         }
         if !self.overrides.mounts.is_empty() {
             self.overrides.host_directory =
@@ -82,22 +92,20 @@ impl Request {
     /// Adds what `--env-file` and `--env` say to the variables asked for.
     pub(crate) fn read_environment(&mut self) -> anyhow::Result<()> {
         for path in &self.env_files {
-            let text = read(path)?;
-            for (number, line) in text.lines().enumerate() {
-                let line = line.trim_start();
-                if line.is_empty() || line.starts_with('#') {
-                    continue;
-                }
-                let name = line.split('=').next().unwrap_or_default();
-                if name.is_empty() || name.contains(char::is_whitespace) {
-                    let number = number + 1;
-                    bail!("{}:{number}: {name:?} is no variable's name", path.display());
-                }
-                self.overrides.env.extend(with_our_value(line));
+            for variable in assignments(path)? {
+                self.overrides.env.extend(with_our_value(&variable));
             }
         }
         for variable in &self.env {
             self.overrides.env.extend(with_our_value(variable));
+        }
+        Ok(())
+    }
+
+    /// What `--label-file` says comes before `--label`.
+    fn read_labels(&mut self) -> anyhow::Result<()> {
+        for path in self.label_files.iter().rev() {
+            self.overrides.labels.splice(0..0, assignments(path)?);
         }
         Ok(())
     }
@@ -116,7 +124,12 @@ impl Request {
             let host = flag.host.clone();
             let device = device(flag)
                 .with_context(|| format!("--device {}", host.display()))?
-                .with_context(|| format!("--device {}: that is no device", host.display()))?;
+                .ok_or_else(|| {
+                    advise(
+                        format!("--device {}: that is no device", host.display()),
+                        "-v shows files and directories of the host",
+                    )
+                })?;
             self.overrides.devices.push(device);
         }
         if self.overrides.privileged {
@@ -155,14 +168,19 @@ impl Request {
     /// keeps its place.
     pub(crate) fn etc_files(&self) -> anyhow::Result<Vec<EtcFile>> {
         let hostname = self.overrides.hostname.as_deref();
-        let mut files = vec![EtcFile { name: "hosts", content: hosts_file(hostname, &self.hosts) }];
+        let base = match self.overrides.network {
+            NamespaceChoice::Host => Some(host_file("/etc/hosts")?),
+            _ => None,
+        };
+        let hosts = hosts_file(base.as_deref(), hostname, &self.hosts);
+        let mut files = vec![EtcFile { name: "hosts", content: hosts }];
         if let Some(hostname) = hostname {
             files.push(EtcFile { name: "hostname", content: format!("{hostname}\n") });
         }
         // A container with only loopback can ask nobody, so the host's servers are not read for it.
         let asks_nobody = self.overrides.network == NamespaceChoice::Private;
         if !asks_nobody || self.dns != Dns::default() {
-            let host = if asks_nobody { String::new() } else { host_resolv_conf()? };
+            let host = if asks_nobody { String::new() } else { host_file("/etc/resolv.conf")? };
             files.push(EtcFile { name: "resolv.conf", content: resolv_conf(&host, &self.dns) });
         }
         let wanted = |file: &EtcFile| {
@@ -177,11 +195,35 @@ impl Request {
     }
 }
 
-fn host_resolv_conf() -> anyhow::Result<String> {
-    match fs::read_to_string("/etc/resolv.conf") {
+/// A file of the host's that a container gets a copy of; one that is missing is as good as empty.
+fn host_file(path: &str) -> anyhow::Result<String> {
+    match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        other => other.context("cannot read /etc/resolv.conf"),
+        other => other.with_context(|| format!("cannot read {path}")),
     }
+}
+
+fn host_name() -> anyhow::Result<String> {
+    let path = "/proc/sys/kernel/hostname";
+    let name = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    Ok(name.trim().to_owned())
+}
+
+/// The lines `NAME=value` or `NAME` of a file, without comments.
+fn assignments(path: &Path) -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (number, line) in (1..).zip(read(path)?.lines()) {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let name = line.split('=').next().unwrap_or_default();
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            bail!("{}:{number}: {name:?} is no name", path.display());
+        }
+        found.push(line.to_owned());
+    }
+    Ok(found)
 }
 
 /// `NAME` alone passes our own value on, and nothing when we have none.

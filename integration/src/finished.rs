@@ -102,10 +102,8 @@ impl Finished {
     pub fn one_clear_line(self) -> Self {
         let error = self.error();
         let aside = |line: &&str| {
-            let start = ["hint: ", "warning: ", "Usage: ", "  ", "For more information"];
-            line.is_empty()
-                || is_progress(line)
-                || start.iter().any(|start| line.starts_with(start))
+            let start = ["hint: ", "crun-cargo: warning: "];
+            is_progress(line) || start.iter().any(|start| line.starts_with(start))
         };
         let lines = error.lines().filter(|line| !aside(line)).count();
         if lines != 1 {

@@ -252,13 +252,152 @@ fn init_reaps_orphans_and_passes_signals_on() {
 }
 
 #[test]
-fn what_is_not_done_yet_is_refused_and_not_ignored() {
+fn flags_that_are_not_here_are_refused_by_name() {
     let Some(env) = TestEnv::root() else { return };
     let image = env.pulled_busybox();
-    for flags in [vec!["-d"], vec!["-p", "8080:80"], vec!["--network", "some-network"]] {
-        let run = env.command(["run", "--rm"]).args(flags).args([&image, "true"]).run();
-        run.code(125).one_clear_line();
+    for flags in [
+        "-d",
+        "-itd",
+        "--detach",
+        "-p 8080:80",
+        "-P",
+        "--publish-all",
+        "--network some-network",
+        "--network bridge",
+        "--network container:x",
+        "--ip 10.0.0.2",
+        "--link other",
+        "--expose 80",
+        "--mac-address 02:00:00:00:00:01",
+        "--network-alias x",
+        "--restart always",
+        "--health-cmd true",
+        "--no-healthcheck",
+        "--log-driver json-file",
+        "--log-opt max-size=1m",
+        "--volumes-from other",
+        "--volume-driver local",
+        "--gpus all",
+        "--runtime runc",
+        "--userns host",
+        "--storage-opt size=1g",
+        "--sig-proxy=false",
+        "--detach-keys ctrl-x",
+        "--device-read-bps /dev/vda:1m",
+        "--kernel-memory 1m",
+        "--cpu-rt-runtime 1",
+        "--isolation default",
+        "--disable-content-trust",
+    ] {
+        let flags: Vec<&str> = flags.split(' ').collect();
+        let run = env.command(["run", "--rm"]).args(&flags).args([&image, "true"]).run();
+        let name = flags[0].split('=').next().unwrap();
+        let name = if name == "-itd" { "-d" } else { name };
+        run.code(125).stderr_has(name).stderr_has("hint: ").one_clear_line();
     }
+    let mistyped = env.run(["run", "--memry", "1m", &image, "true"]).code(125).one_clear_line();
+    mistyped.stderr_has("--memry").stderr_has("did you mean --memory?");
+}
+
+#[test]
+fn commands_that_are_not_here_are_refused_by_name() {
+    let env = TestEnv::new();
+    for command in [
+        "attach x",
+        "build .",
+        "buildx build .",
+        "stats",
+        "logs -f x",
+        "port x",
+        "restart x",
+        "network ls",
+        "network create x",
+        "volume ls",
+        "volume rm x",
+        "compose up -d",
+        "swarm init",
+        "service ls",
+        "node ls",
+        "stack deploy",
+        "secret ls",
+        "config ls",
+        "context ls",
+        "plugin ls",
+        "trust sign x",
+        "system prune -f",
+        "system events",
+        "container create x",
+        "container stats",
+        "container update x",
+        "image build .",
+        "builder prune",
+        "insert a b c",
+    ] {
+        let run = env.run(command.split(' ')).code(125).stdout("").one_clear_line();
+        let name = command.split(' ').next().unwrap();
+        run.stderr_has(name).stderr_has("hint: ").stderr_lacks("there is no command");
+    }
+    let mistyped = env.run(["pusj", "x"]).code(125).one_clear_line();
+    mistyped.stderr_has("pusj").stderr_has("did you mean push");
+}
+
+#[test]
+fn flags_end_at_the_image() {
+    let Some(env) = TestEnv::root() else { return };
+    env.inside(NOTHING, &["echo", "--rm", "-it", "--frob", "--", "-e"])
+        .success()
+        .stdout("--rm -it --frob -- -e\n");
+    env.inside(["--"], &["echo", "-n", "x"]).success().stdout("x");
+    // A flag takes the next word whatever it looks like.
+    env.inside(["-e", "-A=1", "--label", "--rm"], &["true"]).success();
+    env.inside(["--name", "-x"], &["true"]).code(125).stderr_has("\"-x\"").one_clear_line();
+}
+
+#[test]
+fn streams_can_be_chosen() {
+    let Some(env) = TestEnv::root() else { return };
+    let name = env.busybox();
+    let script = "cat; echo out; echo err >&2";
+    let run = |flags: &[&str]| {
+        let run = env.command(["run", "--rm", "--network", "none"]).args(flags);
+        run.args([&name, "sh", "-c", script]).stdin("in,").run().success()
+    };
+    env.pulled_busybox();
+    run(&["-i"]).stdout("in,out\n").stderr_has("err");
+    run(&["-a", "stdout"]).stdout("out\n").stderr_lacks("err");
+    run(&["-a", "STDERR"]).stdout("").stderr_has("err");
+    run(&["-a", "stdin", "-a", "stdout"]).stdout("in,out\n").stderr_lacks("err");
+    run(&["-i", "-a", "stdout"]).stdout("out\n");
+}
+
+#[test]
+fn labels_come_from_flags_and_files() {
+    let Some(env) = TestEnv::root() else { return };
+    let (name, image) = (env.name("labels"), env.pulled_busybox());
+    let file = env.file("labels", "# comment\na=file\nb=file\nempty\n");
+    let run = env.command(["run", "--network", "none", "--name", &name, "--label", "b=flag"]);
+    run.arg("--label-file").arg(&file).args([&image, "true"]).run().success();
+    let format = "{{json .Config.Labels}}";
+    let labels = env.run(["inspect", "--format", format, &name]).success().json();
+    assert_eq!(labels, json!({"a": "file", "b": "flag", "empty": ""}));
+    let file = env.file("bad", "a b=c\n");
+    let run = env.command(["run", "--label-file"]).arg(file).args([&image, "true"]).run();
+    run.code(125).stderr_has("bad:1").one_clear_line();
+}
+
+#[test]
+fn whoever_shares_the_hosts_network_shares_its_names() {
+    let Some(env) = TestEnv::root() else { return };
+    let image = env.pulled_busybox();
+    let inside = |flags: &[&str], words: &[&str]| {
+        env.command(["run", "--rm", "--network", "host"]).args(flags).arg(&image).args(words).run()
+    };
+    let host = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    inside(&[], &["hostname"]).stdout(&host("/proc/sys/kernel/hostname"));
+    inside(&["-h", "box"], &["hostname"]).stdout("box\n");
+    let hosts = inside(&["--add-host", "db:10.0.0.1"], &["cat", "/etc/hosts"]).success().text();
+    assert!(hosts.starts_with(&host("/etc/hosts")), "{hosts}");
+    assert!(hosts.ends_with("10.0.0.1\tdb\n"), "{hosts}");
 }
 
 #[test]

@@ -83,6 +83,20 @@ fn mount_takes_dockers_words() {
 }
 
 #[test]
+fn a_tmpfs_is_as_open_as_what_it_covers_or_everybodys() {
+    let Some(env) = TestEnv::root() else { return };
+    let mode = |flag: &str, place: &str| {
+        env.inside(["--tmpfs", flag], &["stat", "-c", "%a", place]).success().word()
+    };
+    assert_eq!(mode("/tmp", "/tmp"), "1777");
+    assert_eq!(mode("/etc", "/etc"), "755");
+    assert_eq!(mode("/new/place", "/new/place"), "1777");
+    assert_eq!(mode("/new:mode=700", "/new"), "700");
+    let flags = ["--tmpfs", "/scratch", "--user", "1000:1000", "--read-only"];
+    env.inside(flags, &["touch", "/scratch/file"]).success();
+}
+
+#[test]
 fn tmpfs_is_empty_and_gone_afterwards() {
     let Some(env) = TestEnv::root() else { return };
     let flags = ["--tmpfs", "/scratch:size=64k,mode=1777", "--read-only"];

@@ -68,6 +68,15 @@ fn normal(architecture: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// Whether a word alone is an architecture, in Go's names; beside an operating system, any word may be.
+fn is_known(architecture: &str) -> bool {
+    const KNOWN: [&str; 13] = [
+        "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
+        "ppc64le", "riscv64", "s390x",
+    ];
+    KNOWN.contains(&architecture)
+}
+
 impl Default for Platform {
     /// This machine.
     fn default() -> Self {
@@ -91,7 +100,9 @@ impl FromStr for Platform {
             [os @ ("linux" | "windows" | "freebsd" | "darwin")] => {
                 Ok(Self { os: (*os).to_owned(), ..Self::default() })
             }
-            [architecture] => Ok(Self::new(std::env::consts::OS, architecture, None)),
+            [architecture] if is_known(normal(architecture).0) => {
+                Ok(Self::new(std::env::consts::OS, architecture, None))
+            }
             [os, architecture] => Ok(Self::new(os, architecture, None)),
             [os, architecture, variant] => Ok(Self::new(os, architecture, Some(variant))),
             _ => Err(Error::BadPlatform(text.to_owned())),

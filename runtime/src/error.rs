@@ -141,6 +141,14 @@ impl Error {
             Self::Exists(_) => Some("choose another name, or delete that container first"),
             Self::Call { what, source } => call_hint(what, *source),
             Self::ProgramNotFound { .. } => Some("the path is looked up inside the container"),
+            Self::CannotExecute { .. } => Some(
+                "it must be a program of this architecture, or a script whose first line names its \
+                 interpreter, and executable for the container's user",
+            ),
+            Self::UnknownUser { .. } => {
+                Some("names come from the container's own files; a number needs no entry there")
+            }
+            Self::WrongStatus { status: Status::Paused, .. } => Some("let it go on first"),
             _ => None,
         }
     }
@@ -183,7 +191,25 @@ fn call_hint(what: &str, errno: Errno) -> Option<&'static str> {
         Errno::EINVAL if what.starts_with("clone3") => {
             Some("this kernel may lack one of the namespaces: check /proc/self/ns")
         }
-        Errno::ENOSYS => Some("this kernel is too old: Linux 5.12 or newer is needed"),
+        Errno::ENOSYS => Some(
+            "Linux 5.12 or newer is needed, and no system call filter in the way, such as another \
+             container's",
+        ),
+        Errno::EINVAL if what == "cut the propagation of mounts" => Some(
+            "the root directory is no mount point, as in a chroot: `mount --bind DIR DIR` before \
+             entering it makes it one",
+        ),
+        Errno::ENOTDIR => Some("a part of that path is no directory"),
+        Errno::EINVAL if what.starts_with("option ") => {
+            Some("the filesystem does not know that option: tmpfs(5) and its like list them")
+        }
+        Errno::EPERM if what.starts_with("setrlimit") => {
+            Some("raising a limit above our own needs CAP_SYS_RESOURCE; `ulimit -aH` shows ours")
+        }
+        Errno::ERANGE | Errno::EINVAL if what.contains("/cpuset.") => Some(
+            "/sys/devices/system/cpu/online and /sys/devices/system/node/online list what there is, \
+             such as 0-3,7",
+        ),
         Errno::EINVAL if what.contains("overlay") => {
             Some("overlay may be refused on this filesystem: check `dmesg`")
         }

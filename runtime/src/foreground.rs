@@ -33,6 +33,18 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// Leave the stopped container's state for somebody else to delete.
     pub keep: bool,
+    /// Who hears what is typed, when the terminal is relayed.
+    pub keyboard: Keyboard,
+}
+
+/// What becomes of the user's keyboard while a container's terminal is relayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keyboard {
+    /// Every key goes to the container.
+    #[default]
+    Attached,
+    /// The container hears nothing, and keys keep their meaning for us: Ctrl-C is a signal.
+    Ignored,
 }
 
 /// Runs a container from its creation to its deletion.
@@ -42,7 +54,7 @@ pub fn run(
     spec: &Spec,
     options: Options,
 ) -> Result<ExitStatus> {
-    let Options { bundle, stdio, preserve_fds, init, pid_file, keep } = options;
+    let Options { bundle, stdio, preserve_fds, init, pid_file, keep, keyboard } = options;
     let stdio = or_terminal(stdio, spec.process.as_ref().is_some_and(|process| process.terminal));
     let creation = CreateOptions { bundle, stdio, preserve_fds, init, pid_file: None };
     // Before there is anybody to forward them to, so that none is lost.
@@ -52,7 +64,7 @@ pub fn run(
     if !spec.hooks.poststart.is_empty() {
         container.run_hooks("poststart", |hooks| &hooks.poststart, Status::Running)?;
     }
-    stay(&mut container, spec, keep, &signals)
+    stay(&mut container, spec, keep, keyboard, &signals)
 }
 
 /// Restores a container and stays until its end, as [`run`] does.
@@ -63,21 +75,22 @@ pub fn restore(
     options: Options,
     checkpoint: &CheckpointOptions,
 ) -> Result<ExitStatus> {
-    let Options { bundle, stdio, preserve_fds, init, pid_file, keep } = options;
+    let Options { bundle, stdio, preserve_fds, init, pid_file, keep, keyboard } = options;
     let creation = CreateOptions { bundle, stdio, preserve_fds, init, pid_file };
     let signals = Signals::block()?;
     let mut container = containers.restore(id, spec, creation, checkpoint)?;
-    stay(&mut container, spec, keep, &signals)
+    stay(&mut container, spec, keep, keyboard, &signals)
 }
 
 fn stay(
     container: &mut Container,
     spec: &Spec,
     keep: bool,
+    keyboard: Keyboard,
     signals: &Signals,
 ) -> Result<ExitStatus> {
     let status = match container.running() {
-        Some(running) => attend(running, signals),
+        Some(running) => attend(running, keyboard, signals),
         None => Err(Error::NotFound(container.id().clone())),
     };
     if keep {
@@ -94,11 +107,16 @@ fn stay(
 }
 
 /// Runs another process in a container and waits for its end.
-pub fn exec(container: &Container, process: &Process, options: ExecOptions) -> Result<ExitStatus> {
+pub fn exec(
+    container: &Container,
+    process: &Process,
+    options: ExecOptions,
+    keyboard: Keyboard,
+) -> Result<ExitStatus> {
     let stdio = or_terminal(options.stdio, process.terminal);
     let signals = Signals::block()?;
     let mut running = container.exec(process, ExecOptions { stdio, ..options })?;
-    attend(&mut running, &signals)
+    attend(&mut running, keyboard, &signals)
 }
 
 fn or_terminal(stdio: Stdio, terminal: bool) -> Stdio {
@@ -109,8 +127,9 @@ fn or_terminal(stdio: Stdio, terminal: bool) -> Stdio {
 }
 
 /// Stays with a process until its end.
-fn attend(running: &mut Running, signals: &Signals) -> Result<ExitStatus> {
-    let mut relay = running.take_terminal().map(Relay::begin).transpose()?;
+fn attend(running: &mut Running, keyboard: Keyboard, signals: &Signals) -> Result<ExitStatus> {
+    let terminal = running.take_terminal();
+    let mut relay = terminal.map(|master| Relay::begin(master, keyboard)).transpose()?;
     loop {
         let mut fds = vec![
             PollFd::new(&running.pidfd, PollFlags::IN),

@@ -2,7 +2,8 @@
 
 use std::{io, os::fd::OwnedFd, path::Path};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, openat2};
+use rustix::fs::{Mode, OFlags, fstatfs};
+use sys::Root;
 
 use crate::{Error, Result, error::OrFail};
 
@@ -10,13 +11,11 @@ use crate::{Error, Result, error::OrFail};
 ///
 /// Kept across entering a container, whose own /proc may be anything (CVE-2019-16884, CVE-2025-52881).
 #[derive(Debug)]
-pub(crate) struct Procfs(OwnedFd);
+pub(crate) struct Procfs(Root);
 
 impl Procfs {
     pub(crate) fn open() -> Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let root =
-            rustix::fs::open("/proc", flags, Mode::empty()).or_fail(|| "open /proc".to_owned())?;
+        let root = Root::open(Path::new("/proc")).or_fail(|| "open /proc")?;
         let kind = fstatfs(&root).or_fail(|| "fstatfs /proc")?.f_type;
         if kind != rustix::fs::PROC_SUPER_MAGIC {
             return Err(Error::Unsafe("/proc is not a procfs".into()));
@@ -26,11 +25,7 @@ impl Procfs {
 
     /// Opens a file of it, over which nothing is mounted (NO_XDEV).
     pub(crate) fn open_file(&self, name: &str, flags: OFlags) -> Result<OwnedFd> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-        rustix::io::retry_on_intr(|| {
-            openat2(&self.0, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-        })
-        .or_fail(|| format!("open /proc/{name}"))
+        self.0.open_unmounted(Path::new(name), flags).or_fail(|| format!("open /proc/{name}"))
     }
 
     /// The start of a file, in one read: enough for the small ones.

@@ -11,7 +11,12 @@ use rustix::{
     },
 };
 
-use crate::{Result, error::OrFail, foreground::stop_ourselves, guard::Guard};
+use crate::{
+    Result,
+    error::OrFail,
+    foreground::{Keyboard, stop_ourselves},
+    guard::Guard,
+};
 
 /// Carries bytes both ways, and gives the user's terminal back as it was.
 pub(crate) struct Relay {
@@ -29,12 +34,13 @@ pub(crate) struct Relay {
 const MAX_PENDING: usize = 4096;
 
 impl Relay {
-    /// Makes the user's terminal transparent, if standard input is one.
-    pub(crate) fn begin(master: OwnedFd) -> Result<Self> {
+    /// Makes the user's terminal transparent, if standard input is one and the container is to hear it.
+    pub(crate) fn begin(master: OwnedFd, keyboard: Keyboard) -> Result<Self> {
         let flags = fcntl_getfl(&master).or_fail(|| "fcntl")?;
         fcntl_setfl(&master, flags | OFlags::NONBLOCK).or_fail(|| "fcntl")?;
-        let raw = isatty(std::io::stdin()).then(Raw::enter).transpose()?;
-        let relay = Self { master, output: true, input: true, pending: Vec::new(), raw };
+        let input = keyboard == Keyboard::Attached;
+        let raw = (input && isatty(std::io::stdin())).then(Raw::enter).transpose()?;
+        let relay = Self { master, output: true, input, pending: Vec::new(), raw };
         relay.resize();
         Ok(relay)
     }

@@ -7,6 +7,7 @@ pub(crate) mod docker;
 pub(crate) mod krgo;
 pub(crate) mod nsinit;
 pub(crate) mod oci;
+mod usage;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -17,6 +18,8 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Args, ValueEnum};
 
 use crate::{home::Home, logger, output, report};
+
+pub(crate) use usage::Refused;
 
 /// What every command gets to know.
 #[derive(Debug)]
@@ -66,6 +69,8 @@ pub(crate) struct Personality {
     pub(crate) hand_over: fn(&str, &[OsString]) -> Option<&'static Self>,
     /// What it can do, in the order of `--help`.
     pub(crate) commands: &'static [Command],
+    /// What people expect it to do, and why it does not.
+    pub(crate) refused: &'static [Refused],
 }
 
 impl std::fmt::Debug for Personality {
@@ -86,6 +91,8 @@ pub(crate) struct Command {
     pub(crate) augment: fn(clap::Command) -> clap::Command,
     /// Parses them and does the work.
     pub(crate) run: fn(&ArgMatches, &Globals) -> anyhow::Result<ExitCode>,
+    /// Flags people expect it to take, and why it does not.
+    pub(crate) refused: &'static [Refused],
 }
 
 /// The arguments of a command, and what it does with them.
@@ -97,12 +104,18 @@ pub(crate) trait Verb: Args {
 impl Command {
     /// A row for a command.
     pub(crate) const fn new<V: Verb>(name: &'static str, about: &'static str) -> Self {
-        Self { name, aliases: &[], about, augment: V::augment_args, run: run::<V> }
+        Self { name, aliases: &[], about, augment: V::augment_args, run: run::<V>, refused: &[] }
     }
 
     /// The row with other spellings.
     pub(crate) const fn or(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
+        self
+    }
+
+    /// The row with flags it refuses by name.
+    pub(crate) const fn refusing(mut self, flags: &'static [Refused]) -> Self {
+        self.refused = flags;
         self
     }
 
@@ -166,7 +179,8 @@ fn dispatch(
     personality: &'static Personality,
     arguments: Vec<OsString>,
 ) -> anyhow::Result<ExitCode> {
-    let global_matches = before_command(personality).try_get_matches_from(&arguments)?;
+    let global_matches = (before_command(personality).try_get_matches_from(&arguments))
+        .map_err(|error| usage::explain(error, personality.name, &[]))?;
     if global_matches.get_flag("version") {
         output::line(format_args!("crun-cargo version {}", env!("CARGO_PKG_VERSION")))?;
         if let Some(line) = personality.version_note {
@@ -192,7 +206,10 @@ fn dispatch(
     let Some((command, taken)) = find(personality, first, rest.first()) else {
         return unknown(personality, first, &rest);
     };
-    let matches = parser(personality, command).try_get_matches_from(rest.iter().skip(taken))?;
+    let matches = (parser(personality, command).try_get_matches_from(rest.iter().skip(taken)))
+        .map_err(|error| {
+            usage::explain(error, &full_name(personality, command), command.refused)
+        })?;
     let mut typed = vec![global_matches];
     if personality.globals_anywhere {
         typed.push(matches.clone());
@@ -232,17 +249,30 @@ fn before_command(personality: &Personality) -> clap::Command {
 
 /// One command's parser.
 fn parser(personality: &Personality, command: &Command) -> clap::Command {
-    let full_name = format!("{} {}", personality.name, command.name);
+    let full_name = full_name(personality, command);
     let parser = (command.augment)(clap::Command::new(command.name).bin_name(full_name))
         .about(command.about)
         // The last of two wins, as with docker: scripts add flags to what is there.
         .args_override_self(true)
+        .mut_args(with_any_value)
         .no_binary_name(true);
     if personality.globals_anywhere {
         (personality.augment)(parser.next_help_heading("Global options"))
     } else {
         parser
     }
+}
+
+fn full_name(personality: &Personality, command: &Command) -> String {
+    format!("{} {}", personality.name, command.name)
+}
+
+/// A flag takes the next word whatever it looks like (`-e -x`, `--name -`), as docker's and runc's do.
+fn with_any_value(argument: Arg) -> Arg {
+    let is_optional = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
+    let takes_one = argument.get_action().takes_values() && !is_optional;
+    let is_flag = !argument.is_positional();
+    if is_flag && takes_one { argument.allow_hyphen_values(true) } else { argument }
 }
 
 /// The list of commands whose names start with `prefix`, without their arguments.
@@ -309,13 +339,20 @@ fn unknown(
     first: &str,
     rest: &[OsString],
 ) -> anyhow::Result<ExitCode> {
+    let second = rest.first().map(|word| format!("{first} {}", word.to_string_lossy()));
+    let typed = second.iter().map(String::as_str).chain([first]);
+    if let Some(refusal) =
+        typed.into_iter().find_map(|typed| Refused::of(personality.refused, typed))
+    {
+        return Err(refusal);
+    }
     let prefix = format!("{first} ");
     let is_group = (personality.commands.iter())
         .flat_map(|row| row.aliases.iter().chain([&row.name]))
         .any(|name| name.starts_with(&prefix));
     if !is_group {
         let error = overview(personality, "").allow_external_subcommands(false);
-        return Err(mistake(error, &[first.into()]));
+        return Err(mistake(personality.name, error, &[first.into()]));
     }
     let mut group = overview(personality, &prefix).allow_external_subcommands(false);
     match rest.first().and_then(|word| word.to_str()) {
@@ -323,16 +360,17 @@ fn unknown(
             output::text(group.render_help())?;
             Ok(ExitCode::SUCCESS)
         }
-        Some(_) => Err(mistake(group, rest)),
+        Some(_) => Err(mistake(&format!("{} {first}", personality.name), group, rest)),
     }
 }
 
 /// Lets the parser say what is wrong with words that no row answers to.
-fn mistake(mut parser: clap::Command, words: &[OsString]) -> anyhow::Error {
-    match parser.try_get_matches_from_mut(words) {
-        Err(error) => error.into(),
-        Ok(_) => parser.error(clap::error::ErrorKind::InvalidSubcommand, "no such command").into(),
-    }
+fn mistake(command: &str, mut parser: clap::Command, words: &[OsString]) -> anyhow::Error {
+    let error = match parser.try_get_matches_from_mut(words) {
+        Err(error) => error,
+        Ok(_) => parser.error(clap::error::ErrorKind::InvalidSubcommand, "no such command"),
+    };
+    usage::explain(error, command, &[])
 }
 
 trait MutSubcommandOrAdd {

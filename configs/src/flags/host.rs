@@ -61,21 +61,26 @@ impl FromStr for HostEntry {
     }
 }
 
-/// `/etc/hosts`: the loopback names, the added ones, and the container's own.
-pub fn hosts_file(hostname: Option<&str>, added: &[HostEntry]) -> String {
-    let mut text = String::from(
-        "127.0.0.1\tlocalhost\n\
-         ::1\tlocalhost ip6-localhost ip6-loopback\n\
-         fe00::\tip6-localnet\n\
-         ff00::\tip6-mcastprefix\n\
-         ff02::1\tip6-allnodes\n\
-         ff02::2\tip6-allrouters\n",
-    );
+/// The loopback names.
+const LOOPBACK: &str = "127.0.0.1\tlocalhost\n\
+                        ::1\tlocalhost ip6-localhost ip6-loopback\n\
+                        fe00::\tip6-localnet\n\
+                        ff00::\tip6-mcastprefix\n\
+                        ff02::1\tip6-allnodes\n\
+                        ff02::2\tip6-allrouters\n";
+
+/// `/etc/hosts`: the host's names for who shares its network, else those of loopback and the container's
+/// own; and the added ones.
+pub fn hosts_file(host: Option<&str>, hostname: Option<&str>, added: &[HostEntry]) -> String {
+    let mut text = host.unwrap_or(LOOPBACK).to_owned();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
     for HostEntry { name, address } in added {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{address}\t{name}");
     }
-    if let Some(name) = hostname {
+    if let (None, Some(name)) = (host, hostname) {
         let _ = writeln!(text, "127.0.1.1\t{name}");
     }
     text

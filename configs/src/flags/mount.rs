@@ -153,6 +153,7 @@ struct Keys<'t> {
     read_only: bool,
     propagation: Option<(Propagation, bool)>,
     non_recursive: bool,
+    create_source: bool,
     tmpfs: Vec<String>,
 }
 
@@ -161,13 +162,33 @@ impl FromStr for MountFlag {
 
     /// `type=bind|volume|tmpfs,source=…,destination=…[,readonly][,…]`
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fields = fields(text)?;
         let mut keys = Keys::default();
-        for field in text.split(',') {
+        for field in &fields {
             let (key, value) = field.split_once('=').unwrap_or((field, ""));
             keys.set(key, value)?;
         }
         keys.mount()
     }
+}
+
+/// The fields of a line of comma-separated values: one in double quotes may hold commas, and quotes twice.
+fn fields(text: &str) -> Result<Vec<String>, BadValue> {
+    let (mut fields, mut field, mut is_quoted) = (Vec::new(), String::new(), false);
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if is_quoted && letters.next_if_eq(&'"').is_some() => field.push('"'),
+            '"' if is_quoted || field.is_empty() => is_quoted = !is_quoted,
+            ',' if !is_quoted => fields.push(std::mem::take(&mut field)),
+            _ => field.push(letter),
+        }
+    }
+    if is_quoted {
+        return bad(format!("{text:?} has a quote without an end"));
+    }
+    fields.push(field);
+    Ok(fields)
 }
 
 fn boolean(key: &str, value: &str) -> Result<bool, BadValue> {
@@ -203,7 +224,10 @@ impl<'t> Keys<'t> {
             "tmpfs-mode" if u32::from_str_radix(value, 8).is_ok_and(|mode| mode <= 0o7777) => {
                 self.tmpfs.push(format!("mode={value}"));
             }
+            "bind-create-src" => self.create_source = boolean(key, value)?,
+            // See the options of `-v`; and "local" is where every volume is.
             "consistency" | "volume-nocopy" => (),
+            "volume-driver" if value == "local" => (),
             _ => return bad(format!("--mount cannot take {key}={value}")),
         }
         Ok(())
@@ -239,7 +263,7 @@ impl<'t> Keys<'t> {
             read_only: self.read_only,
             recursive: !self.non_recursive,
             propagation: self.propagation,
-            create_source: false,
+            create_source: self.create_source,
             relabel: false,
         }))
     }
@@ -278,12 +302,20 @@ mod tests {
             panic!("a bind is a volume");
         };
         assert!(volume.read_only && !volume.recursive && !volume.create_source);
+        let MountFlag::Volume(volume) =
+            parse("type=bind,\"src=/a, or \"\"b\"\"\",dst=/b,bind-create-src").unwrap()
+        else {
+            panic!("a bind is a volume");
+        };
+        assert_eq!(volume.source, VolumeSource::Path("/a, or \"b\"".into()));
+        assert!(volume.create_source);
         let tmpfs = parse("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1777").unwrap();
         let options = vec!["size=1048576".to_owned(), "mode=1777".to_owned()];
         assert_eq!(tmpfs, MountFlag::Tmpfs(Tmpfs { destination: "/t".into(), options }));
         for text in [
             "",
             "type=bind,src=/a",
+            "type=bind,\"src=/a,dst=/b",
             "type=bind,dst=/a",
             "type=bind,src=/a,dst=/b,readonly=perhaps",
             "type=volume,src=/a,dst=/b",

@@ -13,7 +13,7 @@ pub(super) fn lower(
     Process {
         args: args(config, asked, findings),
         env: environment(config, asked, findings),
-        cwd: directory(config, asked),
+        cwd: directory(config, asked, findings),
         terminal: asked.terminal,
         console_size: asked.console_size,
         user: user(config, asked, findings),
@@ -44,12 +44,20 @@ fn args(config: Option<&Config>, asked: &Overrides, findings: &mut Findings) -> 
     args
 }
 
-fn directory(config: Option<&Config>, asked: &Overrides) -> std::path::PathBuf {
+fn directory(
+    config: Option<&Config>,
+    asked: &Overrides,
+    findings: &mut Findings,
+) -> std::path::PathBuf {
     let image = || {
         let directory = config.and_then(|config| config.working_dir().as_deref())?;
         // Old builders wrote relative directories; they are relative to the root.
         (!directory.is_empty()).then(|| std::path::Path::new("/").join(directory))
     };
+    if let Some(directory) = asked.workdir.as_ref().filter(|directory| !directory.is_absolute()) {
+        findings.problem("--workdir", format_args!("{directory:?} is not an absolute path"));
+        return "/".into();
+    }
     asked.workdir.clone().or_else(image).unwrap_or_else(|| "/".into())
 }
 

@@ -66,8 +66,9 @@ fn mount_one(child: &mut Child<'_>, index: usize, mount: &Mount) -> Result<()> {
             Ok(())
         }
         MountSource::Filesystem(filesystem) => {
+            let mode = mode_of_tmpfs(child.root()?, filesystem, mount)?;
             let target = target_for(child, mount, FileType::Directory)?;
-            let tree = new_filesystem(child, filesystem, mount, &target.file)?;
+            let tree = new_filesystem(child, filesystem, mount, mode)?;
             if mount.copy_up {
                 copy_up::copy(&target.file, &tree)?;
             }
@@ -212,11 +213,25 @@ fn shows_procfs(mount: &Mount) -> bool {
     }
 }
 
+/// The mode of a tmpfs for which none was asked: that of the directory it covers. One that covers nothing
+/// is everybody's, as the kernel has it, not like the mount point we make.
+fn mode_of_tmpfs(root: &Root, filesystem: &Filesystem, mount: &Mount) -> Result<Option<u32>> {
+    let has_mode = || filesystem.parameters.iter().any(|(key, _)| key == "mode");
+    if filesystem.kind != "tmpfs" || has_mode() {
+        return Ok(None);
+    }
+    match root.open_at(&mount.destination, OFlags::PATH, Mode::empty()) {
+        Ok(covered) => Ok(Some(fstat(&covered).or_fail(|| "fstat")?.st_mode & 0o7777)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => other.map(|_| None).or_fail(|| format!("find {}", mount.destination.display())),
+    }
+}
+
 fn new_filesystem(
     child: &Child<'_>,
     filesystem: &Filesystem,
     mount: &Mount,
-    target: &OwnedFd,
+    mode: Option<u32>,
 ) -> Result<OwnedFd> {
     let kind = filesystem.kind.as_str();
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).or_fail(|| format!("fsopen {kind}"))?;
@@ -239,9 +254,7 @@ fn new_filesystem(
         }
         .map_err(|error| fail(&format!("option {key}"), error))?;
     }
-    if kind == "tmpfs" && !filesystem.parameters.iter().any(|(key, _)| key == "mode") {
-        // As the directory it covers, so that /tmp stays everybody's.
-        let mode = fstat(target).or_fail(|| "fstat")?.st_mode & 0o7777;
+    if let Some(mode) = mode {
         fsconfig_set_string(&context, "mode", format!("{mode:o}"))
             .map_err(|error| fail("option mode", error))?;
     }

@@ -192,7 +192,15 @@ impl Search<'_> {
         }
         let how = rustix::fs::ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), how)?)
+        match rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), how) {
+            // Without the call, by the directory's name from the root, where no link is magic either.
+            Err(rustix::io::Errno::NOSYS) => {
+                let here = rustix::process::getcwd(Vec::new())?.into_bytes();
+                let path = Path::new(OsStr::from_bytes(&here)).join(path);
+                self.root.open_at(&path, OFlags::PATH, Mode::empty())
+            }
+            other => Ok(other?),
+        }
     }
 
     /// Whether execve(2) would accept the file, its interpreters and its loader.

@@ -7,19 +7,42 @@ use std::{
 };
 
 use nix::errno::Errno;
+use rustix::fs::{Dir, Mode, OFlags};
 
 /// Marks every descriptor from `first` upward close-on-exec.
 ///
-/// The flag needs Linux 5.11; older kernels answer EINVAL or ENOSYS, and the caller walks
-/// /proc/self/fd instead.
+/// The flag needs Linux 5.11; where the kernel, or a filter we run under, does not have the call, every
+/// descriptor is marked by itself.
 pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     // SAFETY: close_range(2) takes three integers and never reads or writes our memory. No descriptor is
     // closed here, so no owner is left holding a dead one.
     let result = unsafe {
         libc::syscall(libc::SYS_close_range, first, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     };
-    Errno::result(result)?;
-    Ok(())
+    match Errno::result(result) {
+        Err(Errno::ENOSYS | Errno::EINVAL) => {
+            for fd in open_descriptors()?.into_iter().filter(|fd| *fd >= first) {
+                // SAFETY: F_SETFD takes integers. That of the list itself, closed by now, is EBADF.
+                unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+            }
+            Ok(())
+        }
+        other => Ok(other.map(drop)?),
+    }
+}
+
+/// The numbers of our descriptors, by a procfs that is one (D-25).
+fn open_descriptors() -> io::Result<Vec<RawFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open("/proc/self/fd", flags, Mode::empty())?;
+    if rustix::fs::fstatfs(&directory)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+        return Err(io::Error::from(Errno::ENOSYS));
+    }
+    let mut found = Vec::new();
+    for entry in Dir::new(directory)? {
+        found.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<RawFd>().ok()));
+    }
+    Ok(found)
 }
 
 /// Takes ownership of a descriptor that was inherited by number, such as those of `--preserve-fds`, after
@@ -56,8 +79,16 @@ fn close_range(first: c_int, last: c_int) -> io::Result<()> {
     // SAFETY: takes integers only. Owners of the closed descriptors exist only in code this process
     // will not return to, as the one caller's contract says.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    Errno::result(result)?;
-    Ok(())
+    match Errno::result(result) {
+        Err(Errno::ENOSYS) => {
+            for fd in open_descriptors()?.into_iter().filter(|fd| (first..=last).contains(fd)) {
+                // SAFETY: as above; a number that is closed by now is EBADF.
+                unsafe { libc::close(fd) };
+            }
+            Ok(())
+        }
+        other => Ok(other.map(drop)?),
+    }
 }
 
 /// Puts `fd` in the place of a standard descriptor (0, 1 or 2), dup2(2).

@@ -52,7 +52,8 @@ pub fn exit_now(code: u8) -> ! {
 
 /// Whether the caller, as the user it is in effect, may execute an open file: faccessat2(2), Linux 5.8.
 ///
-/// rustix' accessat refuses AT_EMPTY_PATH, and asking by name would be about another file.
+/// rustix' accessat refuses AT_EMPTY_PATH, and asking by name would be about another file. Where the call is
+/// missing, only execve(2) itself can tell.
 pub fn may_execute(file: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: the path is a static empty string; the rest are integers.
     let result = unsafe {
@@ -64,5 +65,8 @@ pub fn may_execute(file: BorrowedFd<'_>) -> Result<(), Errno> {
             libc::AT_EACCESS | libc::AT_EMPTY_PATH,
         )
     };
-    Errno::result(result).map(drop)
+    match Errno::result(result) {
+        Err(Errno::ENOSYS) => Ok(()),
+        other => other.map(drop),
+    }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, ResolveFlags},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags},
     io::Errno,
 };
 
@@ -84,6 +84,11 @@ impl Root {
         self.resolve(name, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, ResolveFlags::NO_SYMLINKS)
     }
 
+    /// Opens `name` where nothing may be mounted over any component (EXDEV).
+    pub fn open_unmounted(&self, name: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        self.resolve(name, flags | OFlags::CLOEXEC, ResolveFlags::NO_XDEV)
+    }
+
     /// Opens the directory that holds `name`, and returns it with the last component.
     ///
     /// The last component is not looked up: callers pass it to an `*at` call that does not follow. A
@@ -132,7 +137,7 @@ impl Root {
                 other => return Ok(other?),
             }
         }
-        walk(self.directory.as_fd(), name, flags, more.contains(ResolveFlags::NO_SYMLINKS))
+        walk(self.directory.as_fd(), name, flags, more)
     }
 
     fn resolve_by_kernel(
@@ -175,6 +180,14 @@ fn file_type(file: BorrowedFd<'_>) -> rustix::io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode))
 }
 
+/// Which mount an open file lies on, statx(2); ENOSYS where the kernel does not tell (before Linux 5.8).
+fn mount_id(file: BorrowedFd<'_>) -> rustix::io::Result<u64> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+    let found = rustix::fs::statx(file, "", flags, StatxFlags::MNT_ID)?;
+    let told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    if told { Ok(found.stx_mnt_id) } else { Err(Errno::NOSYS) }
+}
+
 /// What openat2(2) does, one component at a time, for kernels without it.
 ///
 /// Every step opens a single component without following it, so nothing another process renames can
@@ -183,8 +196,10 @@ fn walk(
     root: BorrowedFd<'_>,
     name: &Path,
     flags: OFlags,
-    refuse_links: bool,
+    rules: ResolveFlags,
 ) -> io::Result<OwnedFd> {
+    let refuse_links = rules.contains(ResolveFlags::NO_SYMLINKS);
+    let own_mount = rules.contains(ResolveFlags::NO_XDEV).then(|| mount_id(root)).transpose()?;
     let mut passed: Vec<OwnedFd> = Vec::new();
     let mut links = 0;
     let mut left = components(name.as_os_str());
@@ -198,6 +213,9 @@ fn walk(
             _ => {
                 let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let found = rustix::fs::openat(here, &component, step, Mode::empty())?;
+                if own_mount.is_some_and(|own| mount_id(found.as_fd()).ok() != Some(own)) {
+                    return Err(Errno::XDEV.into());
+                }
                 let is_last = left.is_empty();
                 let kept = is_last && flags.contains(OFlags::NOFOLLOW) && !must_be_directory;
                 let kind = file_type(found.as_fd())?;

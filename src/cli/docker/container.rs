@@ -12,7 +12,7 @@ use configs::{
     image::{Limits, Overrides},
 };
 
-use crate::request::Request;
+use crate::{request::Request, streams::Stream};
 
 // What kind of container is wanted. (A doc comment would become the command's description.)
 #[derive(Args, Clone, Debug)]
@@ -24,6 +24,10 @@ pub(super) struct ContainerArgs {
     /// Allocate a pseudo-terminal
     #[arg(short, long)]
     pub(super) tty: bool,
+
+    /// Pass on only this stream: stdin, stdout, stderr (all, when none is named)
+    #[arg(short, long, value_name = "STREAM", ignore_case = true, hide_possible_values = true)]
+    pub(super) attach: Vec<Stream>,
 
     /// Set a variable of the environment; without a value, pass ours on
     #[arg(short, long, value_name = "NAME[=VALUE]")]
@@ -213,6 +217,10 @@ pub(super) struct ContainerArgs {
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
 
+    /// Read labels from a file
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
+
     /// Annotation of the container, for hooks and engines
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
@@ -282,9 +290,12 @@ impl ContainerArgs {
         };
         Ok(Request {
             overrides,
-            interactive: self.interactive,
+            // Naming standard input is asking for it.
+            interactive: self.interactive || self.attach.contains(&Stream::Stdin),
+            attach: self.attach,
             env: self.env,
             env_files: self.env_file,
+            label_files: self.label_file,
             devices: self.device,
             cgroup_parent: self.cgroup_parent,
             hosts: self.add_host,

@@ -1,11 +1,10 @@
 //! `exec`: another process in a running container.
 
-use std::{ffi::OsString, fs::File, io, os::fd::AsFd, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use anyhow::Context;
 use clap::Args;
 use configs::{Process, nsinit::ProcessFlags};
-use runtime::{Containers, ExecOptions, Stdio, foreground};
+use runtime::{Containers, ExecOptions, foreground};
 
 use super::{
     configured::{ConfiguredArgs, FILE},
@@ -16,6 +15,7 @@ use crate::{
     record,
     report::advise,
     request::Request,
+    streams::Streams,
 };
 
 /// Run a command in a running container, or in one that a configuration describes
@@ -59,9 +59,6 @@ pub(super) struct Exec {
     #[command(flatten)]
     configured: ConfiguredArgs,
 
-    #[arg(short, long, hide = true)]
-    detach: bool,
-
     /// Container, command and arguments
     #[arg(required = true, trailing_var_arg = true, hide = true)]
     words: Vec<String>,
@@ -83,12 +80,6 @@ pub(super) fn door(words: &[OsString]) -> Option<&'static Personality> {
 
 impl Verb for Exec {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        if self.detach {
-            return Err(advise(
-                "-d: processes in the background do not exist yet",
-                "leave -d out, or put `&` behind the command",
-            ));
-        }
         if self.configured.is_asked_for() {
             return self.in_configured(globals);
         }
@@ -117,11 +108,13 @@ impl Exec {
 
     fn enter(self, running: &runtime::Container) -> anyhow::Result<ExitCode> {
         let first = running.spec()?.process.clone().unwrap_or_default();
-        let stdio = self.stdio()?;
+        let (interactive, terminal) = (self.interactive, self.tty);
+        let streams = Streams { interactive, terminal, attach: Vec::new() };
         let process = self.process(&first)?;
         running.protect_from_onlookers(&process)?;
-        let options = ExecOptions { stdio, ..ExecOptions::default() };
-        Ok(ExitCode::from(foreground::exec(running, &process, options)?.code()))
+        let options = ExecOptions { stdio: streams.stdio()?, ..ExecOptions::default() };
+        let status = foreground::exec(running, &process, options, streams.keyboard())?;
+        Ok(ExitCode::from(status.code()))
     }
 
     /// In a container made from a configuration, or in the running one with the same id.
@@ -163,19 +156,5 @@ impl Exec {
         overrides.terminal = self.tty;
         overrides.privileged = self.privileged;
         Ok(configs::image::lower_exec(first, overrides)?)
-    }
-
-    fn stdio(&self) -> anyhow::Result<Stdio> {
-        if self.interactive || self.tty {
-            return Ok(Stdio::Inherit);
-        }
-        let open = || -> io::Result<Stdio> {
-            Ok(Stdio::Fds([
-                File::open("/dev/null")?.into(),
-                io::stdout().as_fd().try_clone_to_owned()?,
-                io::stderr().as_fd().try_clone_to_owned()?,
-            ]))
-        };
-        open().context("cannot pass standard output on")
     }
 }

@@ -15,10 +15,10 @@ mod inspect;
 mod layers;
 mod login;
 mod man;
-mod missing;
 mod ps;
 mod pull;
 mod push;
+mod refused;
 mod rm;
 mod run;
 mod serve;
@@ -55,9 +55,12 @@ pub(crate) static PERSONALITY: Personality = Personality {
     globals,
     hand_over,
     commands: &[
-        Command::new::<run::Run>("run", "Run a command in a new container").or(&["container run"]),
+        Command::new::<run::Run>("run", "Run a command in a new container")
+            .or(&["container run"])
+            .refusing(refused::RUN_FLAGS),
         Command::new::<exec::Exec>("exec", "Run a command in a running container")
-            .or(&["container exec"]),
+            .or(&["container exec"])
+            .refusing(refused::EXEC_FLAGS),
         Command::new::<ps::Ps>("ps", "List containers").or(&[
             "container ls",
             "container list",
@@ -67,7 +70,8 @@ pub(crate) static PERSONALITY: Personality = Personality {
             .or(&["container cp"]),
         Command::new::<diff::Diff>("diff", "Show what a container changed").or(&["container diff"]),
         Command::new::<start::Start>("start", "Run a container again that has ended")
-            .or(&["container start"]),
+            .or(&["container start"])
+            .refusing(refused::START_FLAGS),
         Command::new::<signals::Stop>("stop", "Ask containers to end, and kill those that do not")
             .or(&["container stop"]),
         Command::new::<signals::Kill>("kill", "Send a signal to containers")
@@ -143,24 +147,8 @@ pub(crate) static PERSONALITY: Personality = Personality {
             "Print a completion script for a shell",
         ),
         Command::new::<man::Man>("man", "Print the manual page"),
-        Command::new::<missing::Attach>(
-            "attach",
-            "Not yet: there are no containers in the background",
-        )
-        .or(&["container attach"]),
-        Command::new::<missing::Build>("build", "Not yet: Dockerfiles are not understood")
-            .or(&["image build"]),
-        Command::new::<missing::Insert>("insert", "Not yet: see unpack and repack"),
-        Command::new::<missing::Logs>("logs", "Not yet: output is not kept")
-            .or(&["container logs"]),
-        Command::new::<missing::Port>("port", "Not yet: ports cannot be published")
-            .or(&["container port"]),
-        Command::new::<missing::Restart>(
-            "restart",
-            "Not yet: there are no containers in the background",
-        )
-        .or(&["container restart"]),
     ],
+    refused: refused::COMMANDS,
 };
 
 /// `exec` where it makes the container as well, which is nsinit's with our exit codes.
@@ -174,6 +162,7 @@ pub(super) static MAKING_EXEC: Personality = Personality {
     globals,
     hand_over: |_, _| None,
     commands: &[super::nsinit::EXEC],
+    refused: &[],
 };
 
 /// `commit -r DIR`, which is krgo's with our exit codes.

@@ -16,7 +16,7 @@ use crate::{
     images::{self, Policy, Wanted},
     launch::{self, Base, Launch},
     progress::Progress,
-    report::advise,
+    report::{Advised, advise},
 };
 
 /// Run a command in a new container
@@ -45,6 +45,10 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
 
+    /// How many seconds `stop` waits before it kills the program
+    #[arg(long, value_name = "SECONDS")]
+    stop_timeout: Option<u64>,
+
     /// When to pull: always, missing, newer, never
     #[arg(long, value_name = "POLICY", default_value = "missing", hide_possible_values = true)]
     pull: Policy,
@@ -65,15 +69,6 @@ pub(super) struct Run {
 
     #[command(flatten)]
     container: ContainerArgs,
-
-    #[arg(short, long, hide = true)]
-    detach: bool,
-
-    #[arg(short, long, hide = true, value_name = "PORTS")]
-    publish: Vec<String>,
-
-    #[arg(short = 'P', long, hide = true)]
-    publish_all: bool,
 
     /// Image, command and arguments
     #[arg(value_name = "IMAGE", trailing_var_arg = true, hide = true)]
@@ -106,7 +101,7 @@ impl RootfsFlag {
 }
 
 impl FromStr for RootfsFlag {
-    type Err = std::io::Error;
+    type Err = Advised;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (directory, mode) = match text.rsplit_once(':') {
@@ -115,17 +110,23 @@ impl FromStr for RootfsFlag {
             Some((directory, "O")) => (directory, Mode::Sandbox),
             _ => (text, Mode::Sandbox),
         };
-        let directory = std::path::absolute(directory)?;
-        if !std::fs::metadata(&directory)?.is_dir() {
-            return Err(std::io::ErrorKind::NotADirectory.into());
+        let found =
+            std::path::absolute(directory).and_then(|path| match path.metadata()?.is_dir() {
+                true => Ok(path),
+                false => Err(std::io::ErrorKind::NotADirectory.into()),
+            });
+        match found {
+            Ok(directory) => Ok(Self { directory, mode }),
+            Err(error) => Err(Advised::new(
+                format!("{directory}: {error}"),
+                "it must be a directory that holds a root filesystem; / is this machine's own",
+            )),
         }
-        Ok(Self { directory, mode })
     }
 }
 
 impl Verb for Run {
     fn run(mut self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        self.refuse_what_is_missing()?;
         let store = Store::open(&globals.home.root)?;
         let mut words = std::mem::take(&mut self.words);
         let command = words.split_off(usize::from(self.rootfs.is_none()).min(words.len()));
@@ -149,6 +150,7 @@ impl Verb for Run {
             name: self.name.map(|name| name.to_string()),
             remove: self.rm,
             cidfile: self.cidfile,
+            stop_timeout: self.stop_timeout,
         };
         let status = launch::run(&globals.home, &store, globals.cgroup_manager, launch)?;
         Ok(ExitCode::from(status.code()))
@@ -169,21 +171,5 @@ impl Run {
         let progress = Progress::new(self.progress.progress, is_silent);
         let image = Box::new(images::ensure(store, &name, &wanted, &progress)?);
         Ok(Base::Image { name, image })
-    }
-
-    fn refuse_what_is_missing(&self) -> anyhow::Result<()> {
-        if self.detach {
-            return Err(advise(
-                "-d: containers in the background do not exist yet",
-                "leave -d out; the container runs until its program ends",
-            ));
-        }
-        if self.publish_all || !self.publish.is_empty() {
-            return Err(advise(
-                "-p: ports cannot be published yet, since containers have no network of their own",
-                "with --network host, the program's ports are the host's",
-            ));
-        }
-        Ok(())
     }
 }

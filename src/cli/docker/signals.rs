@@ -43,9 +43,9 @@ impl Verb for Kill {
 /// Ask a container's program to end, and make it end when it does not
 #[derive(Args, Debug)]
 pub(super) struct Stop {
-    /// How long to wait before killing it, in seconds
-    #[arg(short, long, visible_alias = "timeout", default_value_t = 10, value_name = "SECONDS")]
-    time: u64,
+    /// How many seconds to wait before killing it; the container's own time, or 10, otherwise
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS")]
+    time: Option<u64>,
 
     /// Signal to ask with, instead of the container's own
     #[arg(short, long)]
@@ -64,7 +64,8 @@ impl Verb for Stop {
             Some(running) => {
                 let own = container.record.stop_signal.as_deref();
                 let own = own.and_then(|name| name.parse().ok()).unwrap_or(Signal::TERM);
-                stop(running, self.signal.unwrap_or(own), Duration::from_secs(self.time))
+                let time = self.time.or(container.record.stop_timeout).unwrap_or(10);
+                stop(running, self.signal.unwrap_or(own), Duration::from_secs(time))
             }
         })
     }

@@ -36,6 +36,8 @@ impl Verb for Start {
         let mut container = record::find(&globals.home, &self.container)?;
         container.lock()?;
         container.record.interactive |= self.interactive;
+        // What `run -a` left out was left out that time.
+        container.record.attach.clear();
         let spec = launch::saved_spec(&container)?;
         let status = launch::start(&globals.home, &mut container, &spec)?;
         Ok(ExitCode::from(status.code()))

@@ -15,7 +15,8 @@ use configs::{
     nsinit::{self, Invocation, ProcessFlags},
 };
 use runtime::{
-    Container, ContainerId, Containers, Error, ExecOptions, ExitStatus, Status, foreground,
+    Container, ContainerId, Containers, Error, ExecOptions, ExitStatus, Status,
+    foreground::{self, Keyboard},
 };
 
 use super::{create_flags::CreateArgs, place, place::Id};
@@ -156,7 +157,7 @@ impl Exec {
     fn enter(&self, container: &Container) -> anyhow::Result<ExitStatus> {
         let first = container.spec()?.process.clone().unwrap_or_default();
         let process = nsinit::another_process(first, &self.process_flags())?;
-        Ok(foreground::exec(container, &process, ExecOptions::default())?)
+        Ok(foreground::exec(container, &process, ExecOptions::default(), Keyboard::Attached)?)
     }
 
     fn start(

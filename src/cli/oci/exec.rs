@@ -5,7 +5,10 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use anyhow::{Context, bail};
 use clap::Args;
 use configs::{Capability, Process, UserId, oci};
-use runtime::{Container, ContainerId, ExecOptions, Stdio, foreground};
+use runtime::{
+    Container, ContainerId, ExecOptions, Stdio,
+    foreground::{self, Keyboard},
+};
 
 use super::{
     bundle::{detached_stdio, warn},
@@ -110,7 +113,7 @@ impl Verb for Exec {
             container.exec(&process, options)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let status = foreground::exec(&container, &process, options)?;
+        let status = foreground::exec(&container, &process, options, Keyboard::Attached)?;
         Ok(ExitCode::from(status.code()))
     }
 }

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use runtime::{ContainerId, CreateOptions, Stdio, foreground};
+use runtime::{
+    ContainerId, CreateOptions, Stdio,
+    foreground::{self, Keyboard},
+};
 
 use super::{bundle::Making, checkpoint::Files, containers};
 use crate::cli::{Globals, Verb};
@@ -54,6 +57,7 @@ impl Verb for Restore {
             init: false,
             pid_file,
             keep: false,
+            keyboard: Keyboard::Attached,
         };
         let status = foreground::restore(&containers, &self.id, &bundle.spec, options, &files)?;
         Ok(ExitCode::from(status.code()))

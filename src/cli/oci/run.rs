@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
-use runtime::{ContainerId, CreateOptions, Stdio, foreground};
+use runtime::{
+    ContainerId, CreateOptions, Stdio,
+    foreground::{self, Keyboard},
+};
 
 use super::{bundle::Making, containers};
 use crate::cli::{Globals, Verb};
@@ -59,6 +62,7 @@ impl Verb for Run {
             init: false,
             pid_file: self.making.pid_file,
             keep: self.keep,
+            keyboard: Keyboard::Attached,
         };
         let status = foreground::run(&containers, &self.id, &bundle.spec, options)?;
         Ok(ExitCode::from(status.code()))
