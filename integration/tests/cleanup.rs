@@ -165,3 +165,18 @@ fn leftovers_of_an_earlier_boot_are_no_obstacle() {
     env.inside(["--name", &name], &["true"]).success();
     let _ = NOTHING;
 }
+
+/// A keeper killed between making the file of a container's state and writing it.
+#[test]
+fn a_state_that_was_never_written_is_no_obstacle() {
+    let Some(env) = TestEnv::root() else { return };
+    let (name, image) = (env.name("unwritten"), env.pulled_busybox());
+    env.run(["run", "--network", "none", "--name", &name, &image, "true"]).success();
+    let id = env.run(["ps", "-aq", "--no-trunc"]).success().word();
+    let state = env.runroot().join(&id);
+    fs::create_dir_all(&state).unwrap();
+    fs::write(state.join("state.json"), "").unwrap();
+    env.run(["ps", "-a"]).success().stdout_has(&name);
+    env.run(["rm", "-f", &name]).success();
+    assert!(!state.exists());
+}

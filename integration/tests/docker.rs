@@ -487,3 +487,46 @@ fn many_containers_run_at_once() {
         running.finish().success().stdout(&format!("{word}\n"));
     }
 }
+
+#[test]
+fn lists_are_filtered() {
+    let Some(env) = TestEnv::root() else { return };
+    let image = env.pulled_busybox();
+    let names = ["first", "second", "third"].map(|name| env.name(name));
+    for name in &names {
+        let run = ["run", "--network", "none", "--name", name, "-l", &format!("is={name}"), &image];
+        env.command(run).args(["sh", "-c", "head -c 5000 /dev/zero >/file"]).run().success();
+    }
+    let [first, second, third] = &names;
+    let listed = |filters: &[&str]| {
+        let flags = filters.iter().flat_map(|filter| ["--filter", filter]);
+        let run = env.command(["ps", "-a", "--format", "{{.Names}}"]).args(flags).run().success();
+        run.text().lines().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(listed(&[]), format!("{third} {second} {first}"));
+    assert_eq!(listed(&[&format!("since={first}")]), format!("{third} {second}"));
+    assert_eq!(listed(&[&format!("before={second}")]), *first);
+    assert_eq!(listed(&[&format!("since={first}"), &format!("before={third}")]), *second);
+    assert_eq!(listed(&[&format!("label=is={second}")]), *second);
+    assert_eq!(listed(&["status=running"]), "");
+    env.run(["ps", "-a", "--filter", "since=nobody"])
+        .failure()
+        .stderr_has("nobody")
+        .one_clear_line();
+    env.run(["ps", "-a", "--filter", "colour=red"]).failure().one_clear_line();
+    env.run(["ps", "-as"]).success().stdout_has("SIZE").stdout_has("5.00kB");
+    env.run(["ps", "-n", "1", "--format", "{{.Names}} {{.Size}}"]).success().stdout_has("5.00kB");
+
+    let ids = |flags: &[&str]| {
+        let run = env.command(["images", "-q"]).args(flags).run().success();
+        run.text().lines().count()
+    };
+    env.run(["tag", &image, "other/name:1"]).success();
+    assert_eq!(ids(&["-a"]), 2);
+    assert_eq!(ids(&["--filter", "reference=other/*"]), 1);
+    assert_eq!(ids(&["--filter", "dangling=true"]), 0);
+    assert_eq!(ids(&["--filter", "dangling=false"]), 2);
+    assert_eq!(ids(&["--filter", "label=nothing"]), 0);
+    assert_eq!(ids(&["--filter", &format!("before={image}")]), 0);
+    env.run(["images", "--filter", "colour=red"]).failure().one_clear_line();
+}

@@ -133,7 +133,7 @@ fn docker_flags_of_2013_work_or_are_refused() {
             "-h" => vec!["box"],
             "-m" => vec!["64m"],
             "-p" => vec!["80"],
-            "-a" => vec!["stdout"],
+            "-a" | "--attach" => vec!["stdout"],
             "-u" => vec!["0"],
             "--dns" => vec!["192.0.2.1"],
             "-v" => vec!["/var/tmp:/mnt:ro"],

@@ -751,3 +751,31 @@ fn names_given_to_verbs_are_not_paths() {
         }
     }
 }
+
+/// What an image says of itself — its working directory, its volumes — is looked up inside it.
+#[test]
+fn an_images_own_directories_cannot_lead_out() {
+    let Some(env) = TestEnv::root() else { return };
+    let canary = Canary::plant(&env);
+    let out = canary.directory.display().to_string();
+    let links = [Entry::symlink("way", &out), Entry::symlink("fds", "/proc/self/fd")];
+    let cases: [(&str, serde_json::Value); 5] = [
+        ("WorkingDir", json!("/way")),
+        ("WorkingDir", json!("/way/new")),
+        ("WorkingDir", json!("/fds/5")),
+        ("WorkingDir", json!("/proc/self/root/../..")),
+        ("Volumes", json!({"/way/volume": {}, "/fds/3": {}, "/../../../way": {}, "/proc": {}})),
+    ];
+    for (number, (key, value)) in cases.into_iter().enumerate() {
+        let mut image = images::busybox().set(key, value.clone());
+        image.layers.push(Layer::of(&links));
+        let name = images::registry().push(&format!("security/places:{number}"), &image.build());
+        let look = ["run", "--rm", "--network", "none", &name, "sh", "-c", "pwd; touch here; ls"];
+        let run = env.run(look);
+        canary.sings();
+        assert!(!run.text().lines().any(|line| line == "directory"), "{key} {value}: {run:?}");
+        if !run.status.success() {
+            run.one_clear_line();
+        }
+    }
+}

@@ -85,7 +85,7 @@ fn the_terminal_is_raw_meanwhile_and_restored_however_we_end() {
         Signal::SIGHUP,
         Signal::SIGUSR1,
         Signal::SIGABRT,
-        Signal::SIGSEGV,
+        Signal::SIGILL,
         Signal::SIGKILL,
     ] {
         let mut terminal =

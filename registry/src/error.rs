@@ -157,6 +157,9 @@ impl Error {
             Self::UnknownTag { nearest, .. } if !nearest.is_empty() => {
                 Some(format!("there is {}", nearest.join(", ")))
             }
+            Self::UnknownTag { name, .. } => {
+                Some(format!("`crun-cargo tags {name}` lists those there are"))
+            }
             Self::Unauthorized { registry, with_credentials, .. } => Some(if *with_credentials {
                 format!("log in again: crun-cargo login {registry}")
             } else {

@@ -286,6 +286,10 @@ impl StateDir {
         std::fs::File::from(file)
             .read_to_end(&mut text)
             .or_fail(|| format!("read {}", self.path.join(name).display()))?;
+        // Its maker was killed before the one write that fills it: as good as not there.
+        if text.is_empty() {
+            return Ok(None);
+        }
         serde_json::from_slice(&text).map(Some).map_err(|error| self.damaged(name, &error))
     }
 

@@ -69,6 +69,8 @@ pub(crate) struct Personality {
     pub(crate) hand_over: fn(&str, &[OsString]) -> Option<&'static Self>,
     /// What it can do, in the order of `--help`.
     pub(crate) commands: &'static [Command],
+    /// Headings in `--help`, each with the first command below it; without any, one list.
+    pub(crate) headings: &'static [(&'static str, &'static str)],
     /// What people expect it to do, and why it does not.
     pub(crate) refused: &'static [Refused],
 }
@@ -290,7 +292,27 @@ fn overview(personality: &Personality, prefix: &str) -> clap::Command {
             overview = overview.subcommand(clap::Command::new(rest).about(command.about));
         }
     }
-    overview
+    if !prefix.is_empty() || personality.headings.is_empty() {
+        return overview;
+    }
+    overview.before_help(under_headings(personality)).help_template(
+        "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}",
+    )
+}
+
+/// The commands, as people look for them: by what they are about.
+fn under_headings(personality: &Personality) -> String {
+    let width = personality.commands.iter().map(|command| command.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for command in personality.commands {
+        let heading = personality.headings.iter().find(|(_, first)| *first == command.name);
+        if let Some((heading, _)) = heading {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            text += &format!("{gap}{heading}:\n");
+        }
+        text += &format!("  {:<width$}  {}\n", command.name, command.about);
+    }
+    text
 }
 
 /// Everything: what completion scripts and manual pages are made from.

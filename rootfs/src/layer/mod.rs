@@ -253,7 +253,8 @@ impl NewLayer<'_> {
         inflated: io::Result<()>,
         unpacked: Result<Unpacked, Failure>,
     ) -> Result<Option<(Extracted, u64)>> {
-        let layer = || self.blob.digest().clone();
+        let blob = self.blob.digest().clone();
+        let layer = || blob.clone();
         let received = match received {
             Ok(received) => received,
             Err(source) => return Err(Error::Receive { layer: layer(), source }),
@@ -270,6 +271,8 @@ impl NewLayer<'_> {
         let unpacked = match unpacked {
             Ok(unpacked) => unpacked,
             Err(Failure::Archive { entry, problem }) => {
+                // The bytes are those promised, and no use: nothing is gained by keeping them.
+                self.partial.discard()?;
                 let entry = name::printable(&entry);
                 return Err(Error::Archive { layer: layer(), entry, problem });
             }
@@ -278,12 +281,17 @@ impl NewLayer<'_> {
                 return Err(Error::Extract { layer: layer(), entry, operation, source });
             }
             Err(Failure::Input(source)) => {
+                self.partial.discard()?;
                 let source = inflated.err().unwrap_or(source);
                 return Err(Error::Decompress { layer: layer(), source });
             }
         };
-        inflated.map_err(|source| Error::Decompress { layer: layer(), source })?;
+        if let Err(source) = inflated {
+            self.partial.discard()?;
+            return Err(Error::Decompress { layer: layer(), source });
+        }
         if unpacked.diff_id != self.diff_id.digest() {
+            self.partial.discard()?;
             return Err(Error::Mismatch {
                 layer: layer(),
                 what: "diff id",

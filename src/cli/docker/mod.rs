@@ -148,6 +148,13 @@ pub(crate) static PERSONALITY: Personality = Personality {
         ),
         Command::new::<man::Man>("man", "Print the manual page"),
     ],
+    headings: &[
+        ("Containers", "run"),
+        ("Images", "pull"),
+        ("The store", "serve"),
+        ("Registries", "login"),
+        ("Everything else", "inspect"),
+    ],
     refused: refused::COMMANDS,
 };
 
@@ -162,6 +169,7 @@ pub(super) static MAKING_EXEC: Personality = Personality {
     globals,
     hand_over: |_, _| None,
     commands: &[super::nsinit::EXEC],
+    headings: &[],
     refused: &[],
 };
 

@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use rootfs::Store;
 use runtime::Containers;
 use serde_json::{Value, json};
 
 use crate::{
     cli::{Globals, Verb},
     condition::{self, Condition},
+    progress::bytes,
     record::{self, Container, Origin},
     templates::Listing,
     timestamp,
@@ -40,7 +42,11 @@ pub(super) struct Ps {
     #[arg(long)]
     no_trunc: bool,
 
-    /// Only those that match: name=, id=, status=, exited=, label=, ancestor=
+    /// Show how much each container has written
+    #[arg(short, long)]
+    size: bool,
+
+    /// Only those that match: name=, id=, status=, exited=, label=, ancestor=, since=, before=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
 
@@ -60,6 +66,9 @@ impl Verb for Ps {
         // The newest first.
         found.reverse();
         let filters = filters(&self.filter)?;
+        keep_between(&mut found, &filters)?;
+        let wants_size = self.size || self.format.as_deref().is_some_and(|it| it.contains(".Size"));
+        let store = wants_size.then(|| Store::open(&globals.home.root)).transpose()?;
         let asks_status = filters.iter().any(|filter| matches!(filter.0, "status" | "exited"));
         let count = if self.latest { Some(1) } else { self.last };
         let rows: Vec<Value> = found
@@ -71,10 +80,18 @@ impl Verb for Ps {
             .filter(|(container, condition)| {
                 filters.iter().all(|filter| matches(*filter, container, *condition))
             })
-            .map(|(container, condition)| row(container, *condition, self.no_trunc))
-            .collect();
+            .map(|(container, condition)| {
+                let mut row = row(container, *condition, self.no_trunc);
+                if let Some(store) = &store {
+                    row["Size"] = json!(bytes(written(store, container)?));
+                }
+                Ok(row)
+            })
+            .collect::<anyhow::Result<_>>()?;
+        let columns = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}";
+        let with_size = format!("{columns}\t{{{{.Size}}}}");
         Listing {
-            default: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
+            default: if self.size { &with_size } else { columns },
             headings: &[
                 ("ID", "CONTAINER ID"),
                 ("RunningFor", "CREATED"),
@@ -120,8 +137,39 @@ fn row(container: &Container, condition: Condition, full: bool) -> Value {
     })
 }
 
+/// What a container's own files hold beyond its image; nothing of one in a directory of the host itself.
+fn written(store: &Store, container: &Container) -> anyhow::Result<u64> {
+    match store.open_snapshot(&container.record.id) {
+        Ok(snapshot) => Ok(store.diff(&snapshot)?.iter().map(|change| change.size).sum()),
+        Err(rootfs::Error::NoSnapshot(_)) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Obeys `since=` and `before=` on containers that are listed newest first.
+fn keep_between(
+    found: &mut Vec<(Container, Condition)>,
+    filters: &[(&str, &str)],
+) -> anyhow::Result<()> {
+    for (key, value) in filters.iter().filter(|(key, _)| matches!(*key, "since" | "before")) {
+        let is_meant = |container: &Container| {
+            container.name() == *value || container.record.id.starts_with(value)
+        };
+        let Some(place) = found.iter().position(|(container, _)| is_meant(container)) else {
+            bail!("--filter {key}={value}: there is no such container")
+        };
+        if *key == "since" {
+            found.truncate(place);
+        } else {
+            found.drain(..=place);
+        }
+    }
+    Ok(())
+}
+
 fn filters(typed: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
-    const KNOWN: [&str; 6] = ["name", "id", "status", "exited", "label", "ancestor"];
+    const KNOWN: [&str; 8] =
+        ["name", "id", "status", "exited", "label", "ancestor", "since", "before"];
     let mut filters = Vec::new();
     for text in typed {
         match text.split_once('=') {
@@ -152,6 +200,8 @@ fn matches((key, value): (&str, &str), container: &Container, condition: Conditi
             }
             _ => false,
         },
+        // Obeyed before, with the whole list in sight.
+        "since" | "before" => true,
         _ => false,
     }
 }

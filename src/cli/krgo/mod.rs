@@ -29,6 +29,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
     globals_anywhere: false,
     globals,
     hand_over: |_, _| None,
+    headings: &[],
     refused: &[],
     commands: &[
         Command::new::<pull::Pull>("pull", "Pull an image into a directory"),

@@ -33,6 +33,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
     globals_anywhere: false,
     globals,
     hand_over: |_, _| None,
+    headings: &[],
     refused: &[],
     commands: &[
         Command::new::<config::Config>("config", "Print a container's configuration"),

@@ -40,6 +40,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
     augment: GlobalArgs::augment_args,
     globals_anywhere: false,
     globals,
+    headings: &[],
     refused: &[],
     commands: &[
         CREATE,
