@@ -79,7 +79,7 @@ impl Progress {
         let bar = match self {
             Self::Bars(bars) => {
                 let bar = bars.add(ProgressBar::new(total));
-                bar.set_style(style("{prefix} {msg:10} {bar:30} {bytes:>10} of {total_bytes:<10} {bytes_per_sec:>12}"));
+                bar.set_style(style("{prefix} {msg:10} {bar:30} {decimal_bytes:>10} of {decimal_total_bytes:<10} {decimal_bytes_per_sec:>12}"));
                 bar.set_prefix(name.to_owned());
                 bar.set_message("waiting");
                 Some(bar)

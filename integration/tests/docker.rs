@@ -431,6 +431,24 @@ fn the_program_describes_itself() {
 }
 
 #[test]
+fn bash_completes_commands_and_their_flags() {
+    let env = TestEnv::new();
+    let script = env.run(["completion", "bash"]).success().text();
+    let script = env.file("completion", script);
+    let completed = |words: &[&str]| {
+        let (last, before) = words.split_last().unwrap();
+        let ask = "source \"$1\"; shift; COMP_WORDS=(crun-cargo \"$@\"); COMP_CWORD=$#; \
+                   _crun__cargo crun-cargo \"${@: -1}\" \"${COMP_WORDS[COMP_CWORD-1]}\"; \
+                   echo \"${COMPREPLY[@]}\"";
+        let run = env.other("bash", ["-c", ask, "bash"]).arg(&script).args(before).arg(last);
+        run.run().success().word()
+    };
+    assert_eq!(completed(&["unp"]), "unpause unpack");
+    assert!(completed(&["run", "--mem"]).contains("--memory-swap"));
+    assert!(completed(&["image", "pr"]).contains("prune"));
+}
+
+#[test]
 fn directories_come_from_the_environment_too() {
     let Some(env) = TestEnv::root() else { return };
     let name = env.busybox();

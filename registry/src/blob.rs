@@ -134,7 +134,7 @@ impl Blob {
         let length: Option<u64> = length.and_then(|text| text.parse().ok());
         let expected = size - self.position + skip;
         if let Some(found) = length.filter(|found| *found != expected) {
-            return Err(self.wrong_size(found - found.min(expected) + size));
+            return Err(self.wrong_size(found.saturating_add(size - expected)));
         }
         Ok(Body { reader: answer.into_reader(), skip, is_exact: length.is_some() })
     }

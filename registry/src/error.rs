@@ -197,6 +197,18 @@ impl Error {
             Self::NoPlatform { available, .. } if !available.is_empty() => {
                 Some(format!("it exists for {}", available.join(", ")))
             }
+            Self::SizeMismatch { .. } | Self::DigestMismatch { .. } => Some(
+                "what arrived is not what was promised: try again, or ask whoever runs the registry"
+                    .into(),
+            ),
+            Self::Document { .. } | Self::TooLarge { .. } => {
+                Some("it arrived as its author made it: the image itself is faulty".into())
+            }
+            Self::Unsupported { .. } => Some(
+                "places beside registries are oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE \
+                 and dir:DIR"
+                    .into(),
+            ),
             _ => None,
         }
     }

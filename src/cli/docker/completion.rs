@@ -24,7 +24,9 @@ impl Verb for Completion {
         let mut tree = cli::tree(globals.personality);
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut tree, "crun-cargo", &mut script);
-        output::text(String::from_utf8(script)?)?;
+        // clap_complete 4.6 spells a name with a hyphen in two ways in bash's script, and then completes the
+        // flags of no command.
+        output::text(String::from_utf8(script)?.replace("crun__subcmd__cargo", "crun__cargo"))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -129,16 +129,16 @@ pub(crate) static PERSONALITY: Personality = Personality {
         Command::new::<login::Login>("login", "Log in to a registry"),
         Command::new::<login::Logout>("logout", "Forget a login"),
         Command::new::<login::Search>("search", "Search a registry for images"),
-        Command::new::<inspect::Inspect>(
-            "inspect",
-            "Show everything known about containers or images",
-        )
-        .or(&["container inspect", "image inspect"]),
         Command::new::<tags::Tags>("tags", "List the tags of a repository"),
         Command::new::<tags::ManifestInspect>(
             "manifest inspect",
             "Show an image's manifest without pulling it",
         ),
+        Command::new::<inspect::Inspect>(
+            "inspect",
+            "Show everything known about containers or images",
+        )
+        .or(&["container inspect", "image inspect"]),
         Command::new::<info::Info>("info", "Show where things are and what this machine can do")
             .or(&["system info"]),
         Command::new::<version::Version>("version", "Show the version"),
