@@ -24,75 +24,101 @@ impl Refused {
 
 /// The parser's error in our words. Help, which it calls an error too, stays what it is.
 pub(super) fn explain(error: clap::Error, command: &str, refused: &[Refused]) -> anyhow::Error {
-    let all_flags = || format!("`{command} --help` lists the flags");
-    let page = || format!("`{command} --help` says what it takes");
-    let argument = texts(&error, ContextKind::InvalidArg).into_iter().next().unwrap_or_default();
-    let name = name(&argument);
-    let usage = || match error.get(ContextKind::Usage) {
-        Some(usage) => {
-            usage.to_string().lines().next().unwrap_or_default().replace("Usage", "usage")
-        }
-        None => all_flags(),
-    };
+    let mistake = Mistake { error: &error, command };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.into(),
-        ErrorKind::UnknownArgument if name.starts_with('-') => Refused::of(refused, name)
-            .unwrap_or_else(|| {
-                let similar = texts(&error, ContextKind::SuggestedArg);
-                let hint = match similar.first() {
-                    Some(similar) => format!("did you mean {similar}? {}", all_flags()),
-                    None => all_flags(),
-                };
-                advise(format!("there is no flag {name}"), hint)
-            }),
-        ErrorKind::UnknownArgument => advise(format!("{name:?} is one word too many"), usage()),
-        ErrorKind::InvalidSubcommand => {
-            let typed = texts(&error, ContextKind::InvalidSubcommand).join(" ");
-            let similar = texts(&error, ContextKind::SuggestedSubcommand);
-            let all = format!("`{command} --help` lists the commands");
-            let hint = match similar.last() {
-                // The parser lists the most similar last.
-                Some(similar) => format!("did you mean {similar}? {all}"),
-                None => all,
-            };
-            advise(format!("there is no command {typed:?}"), hint)
-        }
+        ErrorKind::UnknownArgument => mistake.unknown_argument(refused),
+        ErrorKind::InvalidSubcommand => mistake.unknown_command(),
         ErrorKind::MissingRequiredArgument => {
-            let missing = texts(&error, ContextKind::InvalidArg);
-            let names: Vec<&str> = missing.iter().map(|argument| self::name(argument)).collect();
-            advise(format!("{} is missing", names.join(" and ")), usage())
+            let names = mistake.names(ContextKind::InvalidArg).join(" and ");
+            advise(format!("{names} is missing"), mistake.usage())
         }
         ErrorKind::ArgumentConflict => {
-            let others = texts(&error, ContextKind::PriorArg);
-            let others: Vec<&str> = others.iter().map(|argument| self::name(argument)).collect();
-            let message = format!("{name} and {} exclude each other", others.join(", "));
-            advise(message, all_flags())
+            let others = mistake.names(ContextKind::PriorArg).join(", ");
+            let message = format!("{} and {others} exclude each other", mistake.name());
+            advise(message, mistake.page("lists the flags"))
         }
-        _ => match (
-            std::error::Error::source(&error),
-            texts(&error, ContextKind::InvalidValue).first(),
-        ) {
-            // A value of ours that does not parse: its own error says why.
-            (Some(cause), _) => {
-                let hint = report::advice(cause).unwrap_or_else(page);
-                advise(format!("{name}: {}", report::chain(cause)), hint)
-            }
-            (None, Some(value)) if !value.is_empty() => {
-                let choices = texts(&error, ContextKind::ValidValue);
-                let message = format!("{name}: {value:?} is none of {}", choices.join(", "));
-                advise(message, page())
-            }
-            _ => advise(format!("{name} needs a value"), page()),
-        },
+        _ => mistake.bad_value(),
     }
 }
 
-/// What the parser knows of one kind.
-fn texts(error: &clap::Error, kind: ContextKind) -> Vec<String> {
-    match error.get(kind) {
-        Some(ContextValue::String(text)) => vec![text.clone()],
-        Some(ContextValue::Strings(texts)) => texts.clone(),
-        _ => Vec::new(),
+/// What the parser found, and in which command.
+struct Mistake<'e> {
+    error: &'e clap::Error,
+    command: &'e str,
+}
+
+impl Mistake<'_> {
+    fn unknown_argument(&self, refused: &[Refused]) -> anyhow::Error {
+        let name = self.name();
+        if !name.starts_with('-') {
+            return advise(format!("{name:?} is one word too many"), self.usage());
+        }
+        Refused::of(refused, &name).unwrap_or_else(|| {
+            let hint = self.or_similar(ContextKind::SuggestedArg, "lists the flags");
+            advise(format!("there is no flag {name}"), hint)
+        })
+    }
+
+    fn unknown_command(&self) -> anyhow::Error {
+        let typed = self.texts(ContextKind::InvalidSubcommand).join(" ");
+        let hint = self.or_similar(ContextKind::SuggestedSubcommand, "lists the commands");
+        advise(format!("there is no command {typed:?}"), hint)
+    }
+
+    fn bad_value(&self) -> anyhow::Error {
+        let name = self.name();
+        let page = self.page("says what it takes");
+        // A value of ours that does not parse: its own error says why.
+        if let Some(cause) = std::error::Error::source(self.error) {
+            let hint = report::advice(cause).unwrap_or(page);
+            return advise(format!("{name}: {}", report::chain(cause)), hint);
+        }
+        match self.texts(ContextKind::InvalidValue).first() {
+            Some(value) if !value.is_empty() => {
+                let choices = self.texts(ContextKind::ValidValue).join(", ");
+                advise(format!("{name}: {value:?} is none of {choices}"), page)
+            }
+            _ => advise(format!("{name} needs a value"), page),
+        }
+    }
+
+    /// The hint that points to `--help`.
+    fn page(&self, what: &str) -> String {
+        format!("`{} --help` {what}", self.command)
+    }
+
+    /// The same behind the most similar word there is, which the parser lists last.
+    fn or_similar(&self, kind: ContextKind, what: &str) -> String {
+        match self.texts(kind).last() {
+            Some(similar) => format!("did you mean {similar}? {}", self.page(what)),
+            None => self.page(what),
+        }
+    }
+
+    fn usage(&self) -> String {
+        let usage = self.error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+        match usage.lines().next() {
+            Some(first) => first.replace("Usage", "usage"),
+            None => self.page("shows how it is used"),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.names(ContextKind::InvalidArg).into_iter().next().unwrap_or_default()
+    }
+
+    fn names(&self, kind: ContextKind) -> Vec<String> {
+        self.texts(kind).iter().map(|argument| name(argument).to_owned()).collect()
+    }
+
+    /// What the parser knows of one kind.
+    fn texts(&self, kind: ContextKind) -> Vec<String> {
+        match self.error.get(kind) {
+            Some(ContextValue::String(text)) => vec![text.clone()],
+            Some(ContextValue::Strings(texts)) => texts.clone(),
+            _ => Vec::new(),
+        }
     }
 }
 
