@@ -185,9 +185,9 @@ fn machine_layers(directory: &Path) -> Result<Vec<PathBuf>, String> {
             (directory.join("names"), directory.join(format!("layer-{number}.tar")));
         fs::write(&names, list).map_err(|error| error.to_string())?;
         shell(&format!(
-            "tar -C /usr --null -T {} --transform 's,^,usr/,' --no-recursion --sort=none -cf {}",
-            names.display(),
-            archive.display()
+            "tar -C /usr --no-recursion --sort=none --transform 's,^,usr/,S' -cf {} --null -T {}",
+            archive.display(),
+            names.display()
         ))?;
         layers.push(archive);
     }
