@@ -312,7 +312,8 @@ fn under_headings(personality: &Personality) -> String {
         }
         text += &format!("  {:<width$}  {}\n", command.name, command.about);
     }
-    text
+    // The parser puts an empty line behind it.
+    text.trim_end().to_owned()
 }
 
 /// Everything: what completion scripts and manual pages are made from.
