@@ -42,7 +42,8 @@ impl TestEnv {
     /// A fresh environment for a test that needs nothing special.
     pub fn new() -> Self {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let token = format!("cct{}x{serial}", std::process::id());
+        // Of one length, so that none is the beginning of another.
+        let token = format!("cct{}x{serial:03}", std::process::id());
         // Not /tmp: overlayfs wants a filesystem that can hold an upper layer, which a tmpfs in a
         // container often is not.
         let base = std::env::var("CRUN_CARGO_TEST_DIR").unwrap_or_else(|_| "/var/tmp".into());

@@ -3,11 +3,15 @@
 //!
 //! Nothing here knows the crates under test. The program is found as a file and run as a user runs it.
 
+pub mod attack;
 mod bundle;
+mod canary;
 mod daemons;
+mod damage;
 mod debootstrap;
 mod digest;
 mod disk;
+mod elf;
 mod env;
 mod finished;
 pub mod http;
@@ -24,10 +28,13 @@ pub mod torture;
 mod traces;
 pub mod tree;
 
+pub use canary::Canary;
 pub use daemons::Daemon;
+pub use damage::Damage;
 pub use debootstrap::debian;
 pub use digest::sha256;
 pub use disk::{Disk, Failing, Mounted};
+pub use elf::{Elf, Entrance};
 pub use env::{TestEnv, built, program, runtime};
 pub use finished::Finished;
 pub use image::{Built, Compression, Flavour, Image, Layer, gzip};

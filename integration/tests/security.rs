@@ -1,64 +1,15 @@
 //! The threat model's classes, by effect: archives that try to escape, documents that lie, names that
 //! are paths. The canary is a directory beside the store whose content, inodes and times may not change.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use integration::{
-    Built, Compression, Finished, Image, Layer, TestEnv, gzip,
+    Built, Canary, Compression, Finished, Image, Layer, TestEnv, gzip,
     http::{Response, Server},
     images, sha256,
     tar::{self, Entry},
 };
 use serde_json::{Value, json};
-
-/// A tree on the host that no image may touch.
-struct Canary {
-    directory: PathBuf,
-    before: BTreeMap<PathBuf, String>,
-}
-
-impl Canary {
-    fn plant(env: &TestEnv) -> Self {
-        let directory = env.path("canary");
-        env.file("canary/file", "untouched");
-        env.file("canary/directory/file", "untouched");
-        std::os::unix::fs::symlink("file", directory.join("link")).unwrap();
-        let before = look(&directory);
-        Self { directory, before }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.directory.join(name).display().to_string()
-    }
-
-    #[track_caller]
-    fn sings(&self) {
-        assert_eq!(look(&self.directory), self.before, "something outside was touched");
-    }
-}
-
-/// Everything about a tree that an escape could change.
-fn look(directory: &Path) -> BTreeMap<PathBuf, String> {
-    let mut seen = BTreeMap::new();
-    let mut todo = vec![directory.to_owned()];
-    while let Some(path) = todo.pop() {
-        let m = fs::symlink_metadata(&path).unwrap();
-        if m.is_dir() {
-            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        }
-        let content = if m.is_file() { fs::read_to_string(&path).unwrap() } else { String::new() };
-        let facts =
-            (m.mode(), m.uid(), m.gid(), m.ino(), m.nlink(), m.mtime_nsec(), m.ctime_nsec());
-        seen.insert(path, format!("{facts:?} {content}"));
-    }
-    seen
-}
 
 /// Pulls an image whose upper layers are these, then starts something in it.
 fn pull(env: &TestEnv, tag: &str, layers: &[Vec<Entry>]) -> Finished {
@@ -116,7 +67,7 @@ fn names_cannot_lead_out() {
     }
     // The old header's prefix field, and a sparse file's own name.
     let prefixed =
-        Entry::file("file", "escaped").patch(345, format!("{}\0", canary.directory.display()));
+        Entry::file("file", "escaped").patch(345, format!("{}\0", canary.directory().display()));
     pull(&env, "names-prefix", &[vec![prefixed]]);
     pull(&env, "names-sparse", &[vec![tar::sparse(&up, 100, &[(0, b"escaped")])]]);
     pull(
@@ -132,7 +83,7 @@ fn names_cannot_lead_out() {
 fn links_cannot_lead_out() {
     let Some(env) = TestEnv::root() else { return };
     let canary = Canary::plant(&env);
-    let out = canary.directory.display().to_string();
+    let out = canary.directory().display().to_string();
     let up = format!("{}{}", "../".repeat(20), out.trim_start_matches('/'));
     for (which, target) in [("absolute", out.as_str()), ("relative", up.as_str())] {
         let through: Vec<(&str, Vec<Entry>)> = vec![
@@ -607,7 +558,7 @@ fn an_image_cannot_widen_its_own_confinement() {
 fn system_directories_that_are_links_are_harmless() {
     let Some(env) = TestEnv::root() else { return };
     let canary = Canary::plant(&env);
-    let out = canary.directory.display().to_string();
+    let out = canary.directory().display().to_string();
     let probe = fs::read(integration::built("probe")).unwrap();
     for place in [
         "proc",

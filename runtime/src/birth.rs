@@ -59,6 +59,7 @@ pub(crate) fn give_birth(
     live: impl FnOnce(&ChildEnd) -> Error,
 ) -> Result<Newborn> {
     let (ours, theirs) = channel::pair()?;
+    sys::wait_for_children();
     // Inherited: from its first instant nothing inside may look into it (D-21). Not for an ordinary
     // user, who could not write its id maps then; there the child does it as soon as they are written.
     let privileged = rustix::process::geteuid().is_root();

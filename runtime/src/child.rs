@@ -1,6 +1,9 @@
 //! What a process on its way into a container knows.
 
-use std::os::fd::OwnedFd;
+use std::{
+    os::fd::OwnedFd,
+    path::{Component, Path, PathBuf},
+};
 
 use configs::{Process, Spec};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -28,6 +31,8 @@ pub(crate) struct Child<'a> {
     pub(crate) root: Option<Root>,
     /// What was mounted in it that nobody else has.
     pub(crate) fresh: Fresh,
+    /// Where it was mounted, and the root of each procfs and sysfs.
+    pub(crate) kernel_filesystems: Vec<(PathBuf, Root)>,
     /// Who it will be, once the container's files were asked.
     pub(crate) identity: Option<Identity>,
     /// What it will execute, once that was found.
@@ -50,6 +55,19 @@ pub(crate) struct Child<'a> {
 impl Child<'_> {
     pub(crate) fn root(&self) -> Result<&Root> {
         self.root.as_ref().ok_or_else(|| Error::Unsafe("the root is not open yet".into()))
+    }
+
+    /// Where to look a path up: from the mounted procfs or sysfs if it lies in one, else from the root.
+    ///
+    /// Their names are the image's. Whoever has the root directory open, too, could move another directory
+    /// or a link there after the mount, and what is to be masked would be looked for in that (D-26).
+    pub(crate) fn look_up_from<'p>(&self, path: &'p Path) -> Result<(&Root, &'p Path)> {
+        let found = self.kernel_filesystems.iter().rev().find_map(|(place, root)| {
+            let below = path.strip_prefix(place).ok()?;
+            let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
+            plain.then_some((root, below))
+        });
+        found.map_or_else(|| Ok((self.root()?, path)), Ok)
     }
 
     pub(crate) fn tell(&self, message: &FromChild) -> Result<()> {

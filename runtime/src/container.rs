@@ -190,15 +190,18 @@ impl Container {
         {
             return cgroup.kill();
         }
-        for pid in pids {
+        let open = |pid: &i32| {
             // Gone between the list and here is what was wanted.
-            if let Some(pid) = Pid::from_raw(pid)
-                && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
-            {
-                send_signal(pidfd.as_fd(), signal)?;
-            }
-        }
-        Ok(())
+            let pidfd = pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty()).ok()?;
+            Some((*pid, pidfd))
+        };
+        let opened: Vec<_> = pids.iter().filter_map(open).collect();
+        // Numbers are reused (D-36): one that still is in the cgroup meant its process all the time.
+        let still = self.processes()?;
+        opened
+            .iter()
+            .filter(|(pid, _)| still.contains(pid))
+            .try_for_each(|(_, pidfd)| send_signal(pidfd.as_fd(), signal))
     }
 
     /// Removes it; with `force`, kills what still runs in it.

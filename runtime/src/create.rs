@@ -166,6 +166,7 @@ impl Request<'_> {
             channel,
             root: None,
             fresh: Fresh::default(),
+            kernel_filesystems: Vec::new(),
             identity: None,
             program: None,
             terminal: None,
@@ -178,7 +179,7 @@ impl Request<'_> {
         };
         rustix::process::umask(Mode::empty());
         let Err(error) = init::run(&mut child);
-        // Some of its descriptors were closed behind its back.
+        // Its descriptors were closed behind its back.
         std::mem::forget(child);
         error
     }

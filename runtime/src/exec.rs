@@ -152,6 +152,7 @@ impl Request<'_> {
             channel,
             root: None,
             fresh: Fresh::default(),
+            kernel_filesystems: Vec::new(),
             identity: None,
             program: None,
             terminal: None,
@@ -164,6 +165,8 @@ impl Request<'_> {
         };
         rustix::process::umask(Mode::empty());
         let Err(error) = init::join(&mut child);
+        // Its descriptors were closed behind its back.
+        std::mem::forget(child);
         error
     }
 }

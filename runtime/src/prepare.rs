@@ -5,10 +5,9 @@ use std::{os::fd::OwnedFd, path::PathBuf};
 use crate::{
     Error, Result, Stdio,
     cgroup::{Cgroup, Door},
-    error::OrFail,
     procfs::Procfs,
     seccomp::{self, Filter},
-    steps::{self, namespaces::Join, program::Inode},
+    steps::{self, namespaces::Join, program::OwnBinary},
 };
 use configs::{MountSource, NamespaceKind, Process, Spec};
 
@@ -16,7 +15,7 @@ use configs::{MountSource, NamespaceKind, Process, Spec};
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) procfs: Procfs,
-    pub(crate) own_inode: Inode,
+    pub(crate) own_binary: OwnBinary,
     pub(crate) joins: Vec<Join>,
     /// The root, where only the parent may make it.
     pub(crate) root: Option<OwnedFd>,
@@ -47,7 +46,7 @@ impl Prepared {
         };
         Ok(Self {
             procfs: Procfs::open()?,
-            own_inode: own_inode()?,
+            own_binary: OwnBinary::find()?,
             joins: Vec::new(),
             root: None,
             binds: Vec::new(),
@@ -63,11 +62,6 @@ impl Prepared {
             bundle: PathBuf::new(),
         })
     }
-}
-
-fn own_inode() -> Result<Inode> {
-    let found = rustix::fs::stat("/proc/self/exe").or_fail(|| "find our own binary")?;
-    Ok((found.st_dev, found.st_ino))
 }
 
 fn check_preserved(count: u32) -> Result<u32> {

@@ -2,7 +2,7 @@
 
 use std::{io, os::fd::OwnedFd, path::Path};
 
-use rustix::fs::{Mode, OFlags, fstatfs};
+use rustix::fs::{Mode, OFlags, fstat, fstatfs};
 use sys::Root;
 
 use crate::{Error, Result, error::OrFail};
@@ -13,11 +13,15 @@ use crate::{Error, Result, error::OrFail};
 #[derive(Debug)]
 pub(crate) struct Procfs(Root);
 
+/// The root's inode number, linux/proc_fs.h: a directory of a procfs, such as `/proc/PID`, is no procfs.
+const PROC_ROOT_INO: u64 = 1;
+
 impl Procfs {
     pub(crate) fn open() -> Result<Self> {
         let root = Root::open(Path::new("/proc")).or_fail(|| "open /proc")?;
         let kind = fstatfs(&root).or_fail(|| "fstatfs /proc")?.f_type;
-        if kind != rustix::fs::PROC_SUPER_MAGIC {
+        let inode = fstat(&root).or_fail(|| "stat /proc")?.st_ino;
+        if kind != rustix::fs::PROC_SUPER_MAGIC || inode != PROC_ROOT_INO {
             return Err(Error::Unsafe("/proc is not a procfs".into()));
         }
         Ok(Self(root))

@@ -300,6 +300,13 @@ impl StateDir {
                 path: self.path.join("state.json"),
                 reason: format!("format {} is not ours ({FORMAT})", record.format),
             }),
+            // Deleting kills whatever is in it.
+            Some(Record { cgroup: Some(place), .. }) if !place.is_below_its_mounts() => {
+                Err(Error::State {
+                    path: self.path.join("state.json"),
+                    reason: "its cgroup is none that a container can have".into(),
+                })
+            }
             other => Ok(other),
         }
     }

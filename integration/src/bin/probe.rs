@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 const USAGE: &str = "probe all | ids | status | env | arguments… | fds | namespaces | mounts | cgroup | \
     tree DIR | stat PATH… | limits | signals | allocate MIB | spin SECONDS | fork COUNT | listen PORT | \
-    try CALL… | onlook FILE | exit CODE | sleep | hold FILE";
+    try CALL… | onlook FILE | attack FILE NAME… | exit CODE | sleep | hold FILE";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
@@ -60,6 +60,7 @@ fn answer(words: &[&str]) -> io::Result<Option<Value>> {
         ["tree", directory] => json!(integration::tree::read(Path::new(directory))?),
         ["stat", paths @ ..] => stat(paths),
         ["try", calls @ ..] => attempts(calls),
+        ["attack", until, own @ ..] => integration::attack::attack(own, Path::new(until)),
         ["onlook", file] => onlook(Path::new(file))?,
         ["allocate", mib] => return allocate(number(mib)?),
         ["spin", seconds] => return spin(number(seconds)?),

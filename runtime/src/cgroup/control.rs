@@ -99,7 +99,8 @@ fn set_frozen_v2(path: &Path, frozen: bool) -> Result<()> {
     Err(Error::call(format!("freeze {}", path.display()), Errno::TIMEDOUT))
 }
 
-/// Waits until `cgroup.events` says what it should; the kernel reports changes by POLLPRI.
+/// Waits until `cgroup.events` says what it should; the kernel reports changes by POLLPRI. Of a cgroup that
+/// somebody else has removed meanwhile there is nothing left to wait for.
 pub(super) fn wait_for_event(
     path: &Path,
     patience: Duration,
@@ -107,11 +108,17 @@ pub(super) fn wait_for_event(
 ) -> Result<bool> {
     let what = || format!("watch {}/cgroup.events", path.display());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rustix::fs::open(path.join("cgroup.events"), flags, Mode::empty()).or_fail(what)?;
+    let file = match rustix::fs::open(path.join("cgroup.events"), flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(true),
+        other => other.or_fail(what)?,
+    };
     let deadline = Instant::now() + patience;
     loop {
         let mut text = [0; 256];
-        let length = rustix::io::pread(&file, &mut text, 0).or_fail(what)?;
+        let length = match rustix::io::pread(&file, &mut text, 0) {
+            Err(Errno::NODEV) => return Ok(true),
+            other => other.or_fail(what)?,
+        };
         let text = text.get(..length).unwrap_or_default();
         if done(&String::from_utf8_lossy(text)) {
             return Ok(true);

@@ -118,6 +118,17 @@ impl Place {
         })
     }
 
+    /// Whether all of it lies below where hierarchies are mounted, and is none of their roots.
+    pub(crate) fn is_below_its_mounts(&self) -> bool {
+        self.directories().all(|directory| {
+            let below = directory.path.strip_prefix(&directory.mount);
+            below.is_ok_and(|below| {
+                let mut parts = below.components().peekable();
+                parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+            })
+        })
+    }
+
     /// Whether limits are set the way of version 2.
     pub fn is_unified(&self) -> bool {
         self.legacy.is_empty()

@@ -2,12 +2,13 @@
 
 use std::{
     ffi::CString,
+    io::Read,
     os::fd::{AsFd, OwnedFd},
 };
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fchmod, fchown, mkdirat, openat,
-    readlinkat, statat, symlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fchmod, fchown, fstat, mkdirat,
+    openat, readlinkat, statat, symlinkat,
 };
 
 use crate::{Error, Result, error::OrFail};
@@ -57,10 +58,19 @@ fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &CString) -> Result<Option<(Ow
         FileType::RegularFile => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let source = openat(from, name, flags, Mode::empty()).or_fail(what)?;
+            // Of the open file: another may have taken the name since, and a device has no end.
+            let found = fstat(&source).or_fail(what)?;
+            if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+                return Err(Error::Unsafe(format!(
+                    "{} changes while it is copied",
+                    name.to_string_lossy()
+                )));
+            }
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             let copy = openat(to, name, flags, Mode::RUSR | Mode::WUSR).or_fail(what)?;
             let mut copy = std::fs::File::from(copy);
-            std::io::copy(&mut std::fs::File::from(source), &mut copy).or_fail(what)?;
+            let size = u64::try_from(found.st_size).unwrap_or(0);
+            std::io::copy(&mut std::fs::File::from(source).take(size), &mut copy).or_fail(what)?;
             take_metadata(&copy, &found).or_fail(what)?;
             Ok(None)
         }

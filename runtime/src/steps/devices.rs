@@ -16,7 +16,10 @@ use crate::{
     Error, Result,
     child::Child,
     error::OrFail,
-    steps::mounts::{attach, clone_tree},
+    steps::{
+        mounts::{attach, clone_tree},
+        places,
+    },
 };
 
 /// Makes the nodes the Spec lists.
@@ -51,16 +54,15 @@ fn make_one(
     }
 }
 
-/// `/dev` itself must not be a link: everything in it would be made elsewhere (D-27).
+/// No part of `/dev` may be a link: everything in it would be made elsewhere, such as in a volume (D-27).
 fn directory_of(child: &Child<'_>, parent: &Path) -> Result<OwnedFd> {
     if let Some(fresh) = child.fresh.mounted_at(parent) {
         return fresh.try_clone().or_fail(|| "dup");
     }
     let root = child.root()?;
-    if parent == Path::new("/dev")
-        && let Ok(dev) = root.open_plain(parent, OFlags::PATH | OFlags::DIRECTORY)
-    {
-        return Ok(dev);
+    if parent.starts_with("/dev") {
+        return places::make_plain_directories(root, parent)
+            .or_fail(|| "find its directory, which must not be a link");
     }
     root.make_directories(parent, Mode::from_raw_mode(0o755)).or_fail(|| "find its directory")
 }
@@ -102,8 +104,12 @@ fn bind(directory: &OwnedFd, name: &OsStr, device: &Device) -> Result<()> {
             device.path.display()
         )));
     }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    drop(openat(directory, name, flags, Mode::from_raw_mode(0o644)).or_fail(|| "create")?);
+    // Never opens what the image has there: a FIFO would make us wait for ever.
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    match openat(directory, name, flags, Mode::from_raw_mode(0o644)) {
+        Ok(_) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(Error::call("create", error)),
+    }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = openat(directory, name, flags, Mode::empty()).or_fail(|| "open")?;
     attach(&clone_tree(&device.path, false)?, &target)

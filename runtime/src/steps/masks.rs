@@ -116,7 +116,8 @@ fn cover(tree: OwnedFd, target: OwnedFd) -> Result<()> {
 
 /// What is not there need not be hidden.
 fn find(child: &Child<'_>, path: &Path) -> Result<Option<OwnedFd>> {
-    match child.root()?.open_at(path, OFlags::PATH, Mode::empty()) {
+    let (root, name) = child.look_up_from(path)?;
+    match root.open_at(name, OFlags::PATH, Mode::empty()) {
         Ok(found) => Ok(Some(found)),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
             Ok(None)

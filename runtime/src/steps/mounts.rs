@@ -8,7 +8,8 @@ use std::{
 use configs::{AttrFlags, Filesystem, Mount, MountSource, Propagation};
 use rustix::{
     fs::{
-        AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstat, fstatfs, mkdirat, openat, statx,
+        AtFlags, CWD, FileType, FsWord, Mode, OFlags, StatxFlags, fstat, fstatfs, mkdirat, openat,
+        statx,
     },
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -128,26 +129,33 @@ pub(crate) fn target_for(child: &Child<'_>, mount: &Mount, kind: FileType) -> Re
         return Err(Error::Unsupported("a mount cannot replace the root".into()));
     }
     if let Some(found) = child.fresh.place(name, kind) {
-        check_procfs(found.is_procfs, mount)?;
+        check_below_procfs(found.is_procfs, mount)?;
         return Ok(Target { file: found.file, way: Way::Private });
     }
     let (file, way) = find_or_make(child.root()?, mount, kind)?;
     let filesystem = fstatfs(&file).or_fail(|| "fstatfs")?.f_type;
-    check_procfs(filesystem == rustix::fs::PROC_SUPER_MAGIC, mount)?;
+    check_below_procfs(filesystem == rustix::fs::PROC_SUPER_MAGIC, mount)?;
     Ok(Target { file, way })
 }
 
 fn find_or_make(root: &Root, mount: &Mount, kind: FileType) -> Result<(OwnedFd, Way)> {
     let name = mount.destination.as_path();
     let what = || format!("find {}", name.display());
-    // A link here could make any directory of the container a "procfs" (CVE-2019-19921).
-    let must_be_plain = mount.no_follow || name == Path::new("/proc") || name == Path::new("/sys");
-    match root.open_plain(name, OFlags::PATH) {
-        Ok(found) => return Ok((found, Way::Plain)),
-        Err(error) if must_be_plain && error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).or_fail(what);
+    let is_directory = kind == FileType::Directory;
+    let flags = if is_directory { OFlags::PATH | OFlags::DIRECTORY } else { OFlags::PATH };
+    match root.open_plain(name, flags) {
+        // A link that is the last component would be opened itself, openat2(2).
+        Ok(found) if is_directory || file_type(&found)? != FileType::Symlink => {
+            return Ok((found, Way::Plain));
         }
-        Err(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        _ if mount.no_follow || is_never_a_link(name) => {
+            return Err(Error::Unsafe(format!(
+                "{} is a link or a file, where none may be",
+                name.display()
+            )));
+        }
+        _ => {}
     }
     match root.open_at(name, OFlags::PATH, Mode::empty()) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -155,6 +163,21 @@ fn find_or_make(root: &Root, mount: &Mount, kind: FileType) -> Result<(OwnedFd, 
         }
         other => Ok((other.or_fail(what)?, Way::Links)),
     }
+}
+
+/// A link here could make any directory of the container a "procfs" (CVE-2019-19921), or have device
+/// nodes made in a volume, over the files there (D-27).
+fn is_never_a_link(name: &Path) -> bool {
+    name == Path::new("/dev") || only_filesystem_at(name).is_some()
+}
+
+/// What programs believe without asking may only be shown by the kernel itself (CVE-2019-16884).
+fn only_filesystem_at(name: &Path) -> Option<(&'static str, FsWord)> {
+    const SYSFS_MAGIC: FsWord = 0x6265_6572;
+    const ONLY: [(&str, &str, FsWord); 2] =
+        [("/proc", "procfs", rustix::fs::PROC_SUPER_MAGIC), ("/sys", "sysfs", SYSFS_MAGIC)];
+    let found = ONLY.into_iter().find(|(place, ..)| name == Path::new(place));
+    found.map(|(_, kind, magic)| (kind, magic))
 }
 
 fn make_target(root: &Root, name: &Path, kind: FileType) -> Result<OwnedFd> {
@@ -190,27 +213,22 @@ const BELOW_PROC: [&str; 11] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
-fn check_procfs(is_procfs: bool, mount: &Mount) -> Result<()> {
+fn check_below_procfs(is_procfs: bool, mount: &Mount) -> Result<()> {
     let name = &mount.destination;
     let listed = BELOW_PROC.iter().any(|allowed| name == Path::new(allowed));
     if is_procfs && !listed && name != Path::new("/proc") {
         return Err(Error::Unsafe(format!("{} is in a procfs", name.display())));
     }
-    if name == Path::new("/proc") && !shows_procfs(mount) {
-        return Err(Error::Unsafe("only a procfs may be mounted at /proc".into()));
-    }
     Ok(())
 }
 
-fn shows_procfs(mount: &Mount) -> bool {
-    match &mount.source {
-        MountSource::Filesystem(filesystem) => filesystem.kind == "proc",
-        MountSource::Bind { path, .. } => {
-            rustix::fs::statfs(path).is_ok_and(|found| found.f_type == rustix::fs::PROC_SUPER_MAGIC)
-        }
-        MountSource::Remount => true,
-        MountSource::Cgroup => false,
+/// Looks at the object that is going to be mounted, not at its name.
+fn check_shown(tree: &OwnedFd, name: &Path) -> Result<()> {
+    let Some((kind, magic)) = only_filesystem_at(name) else { return Ok(()) };
+    if fstatfs(tree).or_fail(|| "fstatfs")?.f_type != magic {
+        return Err(Error::Unsafe(format!("only a {kind} may be mounted at {}", name.display())));
     }
+    Ok(())
 }
 
 /// The mode of a tmpfs for which none was asked: that of the directory it covers. One that covers nothing
@@ -338,8 +356,9 @@ pub(crate) fn place(
     target: Target,
     mount: &Mount,
 ) -> Result<()> {
-    attach(tree, &target.file)?;
     let name = &mount.destination;
+    check_shown(tree, name)?;
+    attach(tree, &target.file)?;
     if target.way != Way::Private {
         let there = child
             .root()?
@@ -355,6 +374,11 @@ pub(crate) fn place(
         Way::Links => child.fresh.forget(),
     }
     spent::leave(target.file);
+    if only_filesystem_at(name).is_some() {
+        let tree = tree.try_clone().or_fail(|| "dup")?;
+        let root = Root::from_directory(tree).or_fail(|| "it is no directory")?;
+        child.kernel_filesystems.push((name.clone(), root));
+    }
     Ok(())
 }
 

@@ -29,6 +29,28 @@ pub(super) fn make_directories(root: &Root, name: &Path) -> io::Result<OwnedFd> 
     Err(Errno::LOOP.into())
 }
 
+/// Makes a directory with all that leads to it, where no part may be a link.
+pub(super) fn make_plain_directories(root: &Root, name: &Path) -> io::Result<OwnedFd> {
+    match root.open_plain(name, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        found => return found,
+    }
+    let mut here = root.open_plain(Path::new("/"), PLACE | OFlags::DIRECTORY)?;
+    for component in name.components() {
+        let part = match component {
+            Component::Normal(part) => part,
+            Component::ParentDir => return Err(Errno::INVAL.into()),
+            _ => continue,
+        };
+        match mkdirat(&here, part, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        here = openat(&here, part, PLACE | OFlags::DIRECTORY, Mode::empty())?;
+    }
+    Ok(here)
+}
+
 /// Makes an empty file, and the directories that lead to it, in the same way.
 pub(super) fn make_file(root: &Root, name: &Path) -> io::Result<OwnedFd> {
     let mut name = name.to_owned();

@@ -47,6 +47,21 @@ pub(crate) fn inode(file: impl AsFd) -> io::Result<Inode> {
     Ok((found.st_dev, found.st_ino))
 }
 
+/// Our own binary, which nothing inside may execute.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnBinary {
+    inode: Inode,
+    /// Who may write to it.
+    owner: u32,
+}
+
+impl OwnBinary {
+    pub(crate) fn find() -> Result<Self> {
+        let found = rustix::fs::stat("/proc/self/exe").or_fail(|| "find our own binary")?;
+        Ok(Self { inode: (found.st_dev, found.st_ino), owner: found.st_uid })
+    }
+}
+
 /// Enters the working directory and makes sure that it lies inside (D-22, CVE-2024-21626).
 pub(crate) fn enter_directory(child: &mut Child<'_>) -> Result<()> {
     let wanted = working_directory(child);
@@ -95,21 +110,25 @@ fn open_root() -> Result<Root> {
     Root::open(Path::new("/")).or_fail(|| "open /")
 }
 
-/// Marks every descriptor close-on-exec, but the standard ones and those the caller preserves (D-21).
+/// Closes every descriptor but the standard ones, those the caller preserves, and the ways to our parent
+/// and the gate, which exec closes (D-21).
 ///
-/// Before a closed gate, exec may be far away: there they are closed, so that nothing of the host (such as
-/// the lock on our own state) is held while waiting.
+/// Marking them close-on-exec would not do: until exec `/proc/self/fd/N` is a path like any other, and a
+/// container that swaps its program for a link to one would have the host's file executed.
 pub(crate) fn close_descriptors(child: &mut Child<'_>) -> Result<()> {
     let first = i32::try_from(child.prepared.preserve_fds).ok().and_then(|n| n.checked_add(3));
     let first = first.ok_or_else(|| Error::Unsupported("too many preserved descriptors".into()))?;
-    if let Some(gate) = &child.prepared.gate {
-        let mut keep: Vec<i32> = (3..first).collect();
-        keep.extend([gate.as_raw_fd(), child.channel.as_fd().as_raw_fd()]);
-        sys::disown_above(&keep).or_fail(|| "close_range")?;
-        // These numbers mean nothing any more.
-        std::mem::forget((child.root.replace(open_root()?), std::mem::take(&mut child.fresh)));
-    }
-    sys::close_on_exec_from(first).or_fail(|| "close_range")
+    let mut keep: Vec<i32> = (3..first).collect();
+    keep.push(child.channel.as_fd().as_raw_fd());
+    keep.extend(child.prepared.gate.as_ref().map(AsRawFd::as_raw_fd));
+    sys::disown_above(&keep).or_fail(|| "close_range")?;
+    // These numbers mean nothing any more.
+    std::mem::forget((
+        child.root.replace(open_root()?),
+        std::mem::take(&mut child.fresh),
+        std::mem::take(&mut child.kernel_filesystems),
+    ));
+    Ok(())
 }
 
 /// Finds the program as its user will, and says exactly what is missing if anything is.
@@ -125,7 +144,7 @@ pub(crate) fn find(child: &mut Child<'_>) -> Result<()> {
     let name =
         process.args.first().ok_or_else(|| Error::Unsupported("the program has no name".into()))?;
     // The directory that is `/` by now.
-    let search = Search { root: child.root()?, own: child.prepared.own_inode };
+    let search = Search { root: child.root()?, own: child.prepared.own_binary };
     let path = search.program(name, path_variable(&process.env))?;
     child.program = Some(Program { path: bytes(path.as_os_str())?, args, env });
     Ok(())
@@ -148,8 +167,7 @@ fn bytes(value: &OsStr) -> Result<CString> {
 
 struct Search<'r> {
     root: &'r Root,
-    /// Our own binary, which nothing inside may execute.
-    own: Inode,
+    own: OwnBinary,
 }
 
 impl Search<'_> {
@@ -209,7 +227,7 @@ impl Search<'_> {
         // The kernel follows as many interpreters, fs/exec.c.
         for depth in 0..6 {
             let found = self.open_executable(name, &path, depth > 0)?;
-            match interpreter(found, &path) {
+            match self.interpreter(name, found, &path)? {
                 Some(Needs::Interpreter(next)) => path = next,
                 Some(Needs::Loader(loader)) => {
                     return self.open_executable_as(name, &loader, "ELF loader").map(drop);
@@ -218,6 +236,32 @@ impl Search<'_> {
             }
         }
         Err(cannot(name, "too many interpreters"))
+    }
+
+    /// What the kernel will open besides the file itself.
+    ///
+    /// The kernel reads also what its caller may not. That is left to it, unless the interpreter it finds
+    /// could be our own binary and its user could write to that.
+    fn interpreter(&self, name: &str, checked: Inode, path: &Path) -> Result<Option<Needs>> {
+        // What was checked was not opened for reading, which can have effects; the same again, and compared.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let readable = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(readable) => readable,
+            Err(rustix::io::Errno::ACCESS)
+                if rustix::process::geteuid().as_raw() != self.own.owner =>
+            {
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(cannot(name, &format!("cannot see what it would start: {error}")));
+            }
+        };
+        if inode(&readable).or_fail(|| format!("stat {}", path.display()))? != checked {
+            return Err(Error::Unsafe(format!("{} was replaced meanwhile", path.display())));
+        }
+        let needs = needs(&readable);
+        spent::leave(readable);
+        Ok(needs)
     }
 
     fn open_executable(&self, name: &str, path: &Path, is_interpreter: bool) -> Result<Inode> {
@@ -234,7 +278,7 @@ impl Search<'_> {
         };
         let found = fstat(&file).or_fail(|| format!("stat {}", path.display()))?;
         let inode = (found.st_dev, found.st_ino);
-        if inode == self.own {
+        if inode == self.own.inode {
             return Err(Error::Unsafe(format!("{name}: {what}is the container runtime itself")));
         }
         match FileType::from_raw_mode(found.st_mode) {
@@ -287,23 +331,14 @@ enum Needs {
     Loader(PathBuf),
 }
 
-/// What the kernel will open besides the file itself; `None` if nothing, or if we may not read it.
-fn interpreter(checked: Inode, path: &Path) -> Option<Needs> {
-    // What was checked was not opened for reading, which can have effects; the same again, and compared.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let readable = rustix::fs::open(path, flags, Mode::empty()).ok()?;
-    if inode(&readable).ok()? != checked {
-        return None;
-    }
+fn needs(file: &OwnedFd) -> Option<Needs> {
     let mut start = [0; 256];
-    let length = rustix::io::pread(&readable, &mut start, 0).ok()?;
+    let length = rustix::io::pread(file, &mut start, 0).ok()?;
     let start = start.get(..length)?;
-    let needs = match start.strip_prefix(b"#!") {
+    match start.strip_prefix(b"#!") {
         Some(line) => script_interpreter(line).map(Needs::Interpreter),
-        None => elf_loader(&readable, start).map(Needs::Loader),
-    };
-    spent::leave(readable);
-    needs
+        None => elf_loader(file, start).map(Needs::Loader),
+    }
 }
 
 fn script_interpreter(line: &[u8]) -> Option<PathBuf> {
@@ -313,19 +348,24 @@ fn script_interpreter(line: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(name)))
 }
 
-/// PT_INTERP of a 64-bit ELF file of our byte order, elf(5). Anything else is left to the kernel.
+/// PT_INTERP of an ELF file with 64-bit headers of our byte order, elf(5). Others cannot be loaded with a
+/// loader that is a 64-bit program, as our own binary is. The kernel does not look at the byte that says
+/// which class a file is (fs/binfmt_elf.c), so neither do we.
 fn elf_loader(file: &OwnedFd, header: &[u8]) -> Option<PathBuf> {
     const PT_INTERP: u32 = 3;
-    if header.get(..5)? != b"\x7fELF\x02" {
+    /// The kernel's own limit.
+    const MAX_TABLE: usize = 65536;
+    if header.get(..4)? != b"\x7fELF" {
         return None;
     }
     let offset = u64::from_ne_bytes(header.get(32..40)?.try_into().ok()?);
     let size = u16::from_ne_bytes(header.get(54..56)?.try_into().ok()?);
     let count = u16::from_ne_bytes(header.get(56..58)?.try_into().ok()?);
-    if size != 56 || count > 128 {
+    let length = usize::from(size) * usize::from(count);
+    if size != 56 || length > MAX_TABLE {
         return None;
     }
-    let mut table = vec![0; usize::from(size) * usize::from(count)];
+    let mut table = vec![0; length];
     let length = rustix::io::pread(file, &mut table, offset).ok()?;
     let entry = table.get(..length)?.chunks_exact(usize::from(size)).find(|entry| {
         entry.first_chunk().is_some_and(|kind| u32::from_ne_bytes(*kind) == PT_INTERP)

@@ -7,7 +7,7 @@ use std::{
 
 use configs::Size;
 use rustix::{
-    fs::{FileType, Mode, OFlags, fstat, fstatfs},
+    fs::{Mode, OFlags, fstatfs},
     pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt},
     termios::{Winsize, tcsetwinsize},
 };
@@ -46,24 +46,21 @@ pub(crate) fn open(child: &mut Child<'_>) -> Result<()> {
 }
 
 /// The container's multiplexer if it has a devpts, else the host's.
+///
+/// Nothing is opened before it is known to be a devpts: opening alone can have effects (D-27).
 fn open_master(root: &Root) -> Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match root.open_at(Path::new("/dev/pts/ptmx"), flags | OFlags::NOFOLLOW, Mode::empty()) {
-        Ok(master) => {
-            let kind = fstatfs(&master).or_fail(|| "fstatfs")?.f_type;
-            let number = fstat(&master).or_fail(|| "fstat")?;
-            let is_character = FileType::from_raw_mode(number.st_mode) == FileType::CharacterDevice;
-            if kind != DEVPTS_SUPER_MAGIC || !is_character {
-                return Err(Error::Unsafe("/dev/pts/ptmx is no terminal multiplexer".into()));
-            }
-            Ok(master)
-        }
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let directory = match root.open_at(Path::new("/dev/pts"), OFlags::PATH, Mode::empty()) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-                .or_fail(|| "open a terminal")
+            return openpt(flags).or_fail(|| "open a terminal");
         }
-        Err(error) => Err(Error::call("open /dev/pts/ptmx", error)),
+        other => other.or_fail(|| "open /dev/pts")?,
+    };
+    if fstatfs(&directory).or_fail(|| "fstatfs")?.f_type != DEVPTS_SUPER_MAGIC {
+        return openpt(flags).or_fail(|| "open a terminal");
     }
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(&directory, "ptmx", flags, Mode::empty()).or_fail(|| "open /dev/pts/ptmx")
 }
 
 const DEVPTS_SUPER_MAGIC: rustix::fs::FsWord = 0x1cd1;

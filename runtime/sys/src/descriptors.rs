@@ -1,35 +1,13 @@
 //! Descriptors by number: which survive exec, and the three standard ones.
 
 use std::{
-    ffi::{c_int, c_uint},
+    ffi::c_int,
     io,
     os::fd::{FromRawFd, OwnedFd, RawFd},
 };
 
 use nix::errno::Errno;
 use rustix::fs::{Dir, Mode, OFlags};
-
-/// Marks every descriptor from `first` upward close-on-exec.
-///
-/// The flag needs Linux 5.11; where the kernel, or a filter we run under, does not have the call, every
-/// descriptor is marked by itself.
-pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: close_range(2) takes three integers and never reads or writes our memory. No descriptor is
-    // closed here, so no owner is left holding a dead one.
-    let result = unsafe {
-        libc::syscall(libc::SYS_close_range, first, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    };
-    match Errno::result(result) {
-        Err(Errno::ENOSYS | Errno::EINVAL) => {
-            for fd in open_descriptors()?.into_iter().filter(|fd| *fd >= first) {
-                // SAFETY: F_SETFD takes integers. That of the list itself, closed by now, is EBADF.
-                unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
-            }
-            Ok(())
-        }
-        other => Ok(other.map(drop)?),
-    }
-}
 
 /// The numbers of our descriptors, by a procfs that is one (D-25).
 fn open_descriptors() -> io::Result<Vec<RawFd>> {

@@ -21,11 +21,11 @@ pub use bpf::{
 };
 pub use clone::{CloneFlags, Cloned, clone3, thread_count};
 pub use credentials::{join_anonymous_session_keyring, set_personality};
-pub use descriptors::{adopt, close_on_exec_from, disown_above, is_open, replace_standard};
+pub use descriptors::{adopt, disown_above, is_open, replace_standard};
 pub use exec::{exec_descriptor, exec_path, exit_now, may_execute};
 pub use mount::{MountAttr, mount_setattr};
 pub use root::Root;
 pub use scheduling::{SchedAttr, ioprio_set, sched_setattr, set_mempolicy};
 pub use seccomp::{SeccompInstruction, install_seccomp_filter};
-pub use signals::{default_signals, pidfd_send_signal, signal_set};
+pub use signals::{default_signals, pidfd_send_signal, signal_set, wait_for_children};
 pub use sockets::{receive_with_fds, send_with_fds};

@@ -16,9 +16,22 @@ use nix::{
 /// Both survive exec, and Rust starts with SIGPIPE ignored: a program started without this could not be
 /// interrupted. The caller says which are ignored, since asking for each of 64 costs 64 calls.
 pub fn default_signals(ignored: u64) -> io::Result<()> {
+    default_dispositions(ignored);
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+/// Makes sure that children can be waited for: with SIGCHLD ignored, which a caller may have left us, the
+/// kernel buries them itself, and nobody learns how they ended (waitpid(2), NOTES).
+pub fn wait_for_children() {
+    default_dispositions(1 << (libc::SIGCHLD - 1));
+}
+
+/// For the signals of a mask.
+fn default_dispositions(mask: u64) {
     // The kernel's sigaction, not libc's: a handler (SIG_DFL is 0), flags, a restorer, a mask.
     let default = [0_u64; 4];
-    for signal in (1..=64).filter(|signal| ignored & 1 << (signal - 1) != 0) {
+    for signal in (1..=64).filter(|signal| mask & 1 << (signal - 1) != 0) {
         // Raw because glibc refuses the two real-time signals it keeps for itself, and its posix_spawn
         // leaves them ignored in what it starts.
         // SAFETY: the structure is as large as the kernel reads and outlives the call; resetting to SIG_DFL
@@ -33,8 +46,6 @@ pub fn default_signals(ignored: u64) -> io::Result<()> {
             )
         };
     }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    Ok(())
 }
 
 /// pidfd_send_signal(2), for any number: nix and rustix know no real-time signals, which init systems use.
