@@ -402,10 +402,14 @@ fn claim(home: &Home, name: &str, id: &str) -> anyhow::Result<()> {
     bail!("the name {name:?} is in use")
 }
 
-/// Takes a name away, if it still stands for this container.
+/// Takes a name away, if it still stands for this container. Another command that removes the same
+/// container may do so first.
 fn release(path: &Path, id: &str) -> anyhow::Result<()> {
-    if fs::read_link(path).is_ok_and(|holder| holder.as_os_str() == id) {
-        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    if fs::read_link(path).is_ok_and(|holder| holder.as_os_str() == id)
+        && let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error).with_context(|| format!("cannot remove {}", path.display()));
     }
     Ok(())
 }

@@ -17,8 +17,10 @@ use nix::{
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use serde_json::{Value, json};
 
-/// What can be tried, by name; each says whether it worked.
-const WAYS: [(&str, fn(u32) -> bool); 13] = [
+/// Something that can be tried on a process, and whether it worked.
+type Way = (&'static str, fn(u32) -> bool);
+
+const WAYS: [Way; 13] = [
     ("read exe", |pid| File::open(entry(pid, "exe")).is_ok()),
     ("write exe", |pid| File::options().write(true).open(entry(pid, "exe")).is_ok()),
     ("follow exe", |pid| fs::read_link(entry(pid, "exe")).is_ok()),

@@ -72,6 +72,34 @@ fn whoever_enters_a_user_namespace_cannot_be_looked_into() {
     assert!(found["seen"].as_u64().unwrap() > 10, "the attacker has to see us to prove anything");
 }
 
+/// Whose first process is not alone: another container's pid namespace, in which somebody waits.
+#[test]
+fn whoever_joins_a_pid_namespace_cannot_be_looked_into() {
+    let Some(env) = TestEnv::root() else { return };
+    let before = own_digest();
+    let words: Vec<_> = ["probe", "attack", "/dev/stop"].into_iter().chain(OWN).collect();
+    let bundle = env.bundle(|config| config["process"]["args"] = json!(words));
+    let id = env.name("attacked");
+    let running = env.oci_command(["run", "--bundle", bundle.to_str().unwrap(), &id]).start();
+    env.eventually("it runs", || env.oci(["exec", &id, "true"]).status.success());
+    let pid = env.oci(["state", &id]).success().json()["pid"].clone();
+    let joining = env.bundle(|config| {
+        config["process"]["args"] = json!(["true"]);
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        let pids = namespaces.iter_mut().find(|namespace| namespace["type"] == json!("pid"));
+        pids.unwrap()["path"] = json!(format!("/proc/{pid}/ns/pid"));
+    });
+    for _ in 0..60 {
+        let run = ["run", "--bundle", joining.to_str().unwrap(), &env.name("joining")];
+        env.oci(run).success();
+    }
+    env.oci(["exec", &id, "touch", "/dev/stop"]).success();
+    let found = running.finish().success().json();
+    assert_eq!(found["reached"], json!({}), "of {} processes", found["seen"]);
+    assert!(found["seen"].as_u64().unwrap() > 20, "the attacker has to see us to prove anything");
+    assert_eq!(own_digest(), before);
+}
+
 /// D-20: ways to be executed once more, as the container's own program.
 #[test]
 fn no_program_of_an_image_leads_to_our_own() {

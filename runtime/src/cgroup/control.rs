@@ -160,6 +160,8 @@ pub(super) fn kill(place: &Place) -> Result<()> {
                 }
                 return Ok(());
             }
+            // Removed meanwhile: there was nobody in it any more.
+            Err(Errno::NODEV) => return Ok(()),
             Err(Errno::NOENT) if gone(path) => return Ok(()),
             Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(Error::call("write 1 to cgroup.kill", errno)),

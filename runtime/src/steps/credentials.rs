@@ -35,7 +35,7 @@ pub(crate) fn become_user(child: &mut Child<'_>) -> Result<()> {
     let identity = child.identity()?;
     let groups: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     match set_thread_groups(&groups) {
-        // A rootless container may not set groups, and has none to lose.
+        // A rootless container may not set groups: those of its user stay, unmapped (user_namespaces(7)).
         Err(rustix::io::Errno::PERM) if child.in_user_namespace && groups.is_empty() => {}
         other => other.or_fail(|| "setgroups")?,
     }
