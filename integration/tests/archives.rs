@@ -126,6 +126,34 @@ fn a_tree_goes_out_and_comes_in_as_a_tar() {
     env.run(["images", "-q", "imported:5"]).success().stdout("");
 }
 
+/// docker's word of 2013 for what a Dockerfile's ADD does.
+#[test]
+fn a_file_from_a_url_is_inserted_into_an_image() {
+    let Some(env) = TestEnv::root() else { return };
+    let image = env.pulled_busybox();
+    let server = Server::start(|request| match request.path.as_str() {
+        "/file" => Response::ok("text/plain", "inserted\n"),
+        _ => Response::status(404),
+    });
+    let url = |path: &str| format!("http://{}{path}", server.address());
+    env.run(["insert", &image, &url("/file"), "/new/place/file", "inserted:1"]).success();
+    let look = "cat /new/place/file; stat -c '%a %u' /new/place/file";
+    assert_eq!(inside(&env, "inserted:1", look), "inserted\n644 0\n");
+    env.run(["insert", "inserted:1", &url("/file"), "etc/os-release", "inserted:2"]).success();
+    assert_eq!(inside(&env, "inserted:2", "cat /etc/os-release"), "inserted\n");
+    env.run(["history", "--format", "{{.CreatedBy}}", "--no-trunc", "inserted:2"])
+        .success()
+        .stdout_has(&format!("insert {} etc/os-release", url("/file")));
+    let fails = |words: [&str; 3], expected: &str| {
+        env.command(["insert"]).args(words).run().code(125).stderr_has(expected).one_clear_line();
+    };
+    fails([&image, &url("/none"), "/x"], "404");
+    fails([&image, "file:///etc/passwd", "/x"], "file:///etc/passwd");
+    fails([&image, &url("/file"), "/etc"], "place of a directory");
+    fails([&image, &url("/file"), "/../x"], "..");
+    fails(["no-such-image", &url("/file"), "/x"], "no-such-image");
+}
+
 #[test]
 fn the_torture_image_is_unpacked_exactly_and_repacks_to_nothing_new() {
     let Some(env) = TestEnv::root() else { return };

@@ -331,7 +331,6 @@ fn commands_that_are_not_here_are_refused_by_name() {
         "container update x",
         "image build .",
         "builder prune",
-        "insert a b c",
     ] {
         let run = env.run(command.split(' ')).code(125).stdout("").one_clear_line();
         let name = command.split(' ').next().unwrap();

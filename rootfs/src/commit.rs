@@ -1,7 +1,9 @@
 //! New images: what a container changed on top of what it was made from, or a tarball by itself.
 
 use std::{
+    fs::File,
     io::{self, BufReader, Read, Write},
+    os::unix::ffi::OsStrExt,
     path::Path,
 };
 
@@ -12,9 +14,10 @@ use crate::{
     compress::compress,
     difference::{self, Differences},
     document::unusable,
-    error::{During, Result},
+    error::{During, Error, Result},
     image::{StoredImage, StoredLayer, digest_of},
     layer::{self, Compression},
+    name,
     pack::{Packer, Times},
     snapshot::{Snapshot, SnapshotKind},
     store::Store,
@@ -120,6 +123,35 @@ impl Store {
         let layer =
             self.create_layer(compression, level, |output| io::copy(&mut tar, output).map(drop))?;
         self.describe_image(name, None, Vec::new(), layer, new)
+    }
+
+    /// Makes an image of another with one file at `path`, as it is.
+    pub fn insert(
+        &self,
+        image: &StoredImage,
+        path: &Path,
+        file: &File,
+        name: Option<&str>,
+        new: NewImage<'_>,
+    ) -> Result<StoredImage> {
+        let refuse = |problem: &str| Error::NewLayer {
+            entry: path.display().to_string(),
+            problem: problem.to_owned(),
+        };
+        let bytes = path.as_os_str().as_bytes();
+        let place = name::clean(bytes).map_err(refuse)?;
+        let there = image.union().lookup(&place).during("look for", path.display())?;
+        if bytes.ends_with(b"/") || there.is_some_and(|found| found.is_directory()) {
+            return Err(refuse("a file cannot take the place of a directory"));
+        }
+        let (compression, level) = new.compression;
+        let (times, namespace) = (new.times, image.namespace());
+        let layer = self.create_layer(compression, level, |mut output| {
+            let mut packer = Packer::new(&mut output, namespace, times);
+            packer.opened(file.try_clone()?.into(), &place)?;
+            packer.end()
+        })?;
+        self.describe_image(name, Some(&image.config), image.layers.clone(), layer, new)
     }
 
     /// Writes everything a container sees in its files, as a tar.

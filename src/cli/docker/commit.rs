@@ -85,7 +85,7 @@ impl FromStr for CompressionFlag {
 
 impl NewImageArgs {
     /// Calls `make` with what the arguments mean.
-    fn with<T>(
+    pub(super) fn with<T>(
         &self,
         author: Option<String>,
         created_by: String,

@@ -11,6 +11,7 @@ mod diff;
 mod exec;
 mod images;
 mod info;
+mod insert;
 mod inspect;
 mod layers;
 mod login;
@@ -118,6 +119,10 @@ pub(crate) static PERSONALITY: Personality = Personality {
         .or(&["container export"]),
         Command::new::<commit::Import>("import", "Make an image of a tar archive")
             .or(&["image import"]),
+        Command::new::<insert::Insert>(
+            "insert",
+            "Make an image of another with a file from a URL in it",
+        ),
         Command::new::<commit::Unpack>("unpack", "Copy all files of an image into a directory"),
         Command::new::<commit::Repack>(
             "repack",

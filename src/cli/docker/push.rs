@@ -204,6 +204,8 @@ impl Format {
 }
 
 /// Load images from an archive that docker, podman or crun-cargo saved
+///
+/// The archive may be compressed with gzip or zstd. A directory with an OCI image layout can be loaded, too.
 #[derive(Args, Debug)]
 pub(super) struct Load {
     /// Read this file instead of standard input

@@ -30,11 +30,6 @@ pub(super) const COMMANDS: &[Refused] = &[
     ),
     refused(&["build", "image build", "buildx", "builder"], NO_DOCKERFILES, BUILD_OTHERWISE),
     refused(
-        &["insert"],
-        "a file cannot be put into an image directly yet",
-        "`crun-cargo unpack IMAGE DIR`, copy the file into DIR, then `crun-cargo repack`",
-    ),
-    refused(
         &["logs", "container logs"],
         "output is not kept yet; a container in the foreground prints it to its terminal",
         "redirect the output of `crun-cargo run`, for example with `| tee FILE`",
