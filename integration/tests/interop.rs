@@ -58,7 +58,7 @@ fn written(env: &TestEnv) -> String {
 #[track_caller]
 fn arrives(env: &TestEnv, source: &str, loses: Loses) {
     let other = TestEnv::new();
-    other.command(["pull", "-q", source]).current_dir(&env.path("")).run().success();
+    other.command(["pull", "-q", source]).current_dir(env.path("")).run().success();
     let id = other.run(["images", "-q"]).success().word();
     other.run(["unpack", &id, "tree"]).success();
     is_torture(&tree::read(&other.path("tree/t")).unwrap(), loses);
