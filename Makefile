@@ -59,8 +59,8 @@ bench: ## how fast, compared with the kernel's floor and with other programs
 	$(CARGO) build -p integration
 	CRUN_CARGO=$(CURDIR)/$(RELEASE) $(SCRIPTS)/as-root target/$(TARGET)/debug/bench $(GROUPS)
 
-test-vm: ## the black-box tests on cgroup v2 with systemd, in a virtual machine
-	$(SCRIPTS)/test-vm
+test-vm: ## the black-box tests on cgroup v2, with systemd and as an ordinary user, in virtual machines
+	$(SCRIPTS)/test-vm $(MACHINES)
 
 deny: ## licences, advisories and sources of the dependencies
 	$(CARGO) deny check

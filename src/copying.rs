@@ -16,7 +16,7 @@ use runtime::{Containers, Status};
 
 use crate::{
     home::Home,
-    launch,
+    launch, ordinary,
     record::{self, Container},
     report::advise,
 };
@@ -181,12 +181,14 @@ impl Files {
         match Containers::open(&home.runroot)?.load(&container.id()?) {
             Ok(running) if running.status()? != Status::Stopped => {
                 let tree = Tree::new(running.root()?)?;
+                running.become_owner()?;
                 // Where it may be written, the mounts themselves say.
                 return Ok(Self { tree, path, end, is_read_only: false, _lock: None });
             }
             Ok(_) | Err(runtime::Error::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
         }
+        ordinary::become_owner()?;
         container.lock()?;
         let spec = launch::saved_spec(&container)?;
         let root = runtime::detached_root(&spec)

@@ -26,15 +26,24 @@ impl Home {
             Some(root) => root,
             None => default_root()?,
         };
-        let runroot = match runroot.or_else(|| variable("CRUN_CARGO_RUNROOT")) {
+        let runroot = match runroot.or_else(asked_runroot).or_else(usual_runroot) {
             Some(runroot) => runroot,
-            None => default_runroot(&root),
-        };
-        // Containers outlive the working directory they were started in.
-        let complete = |path: PathBuf| {
-            absolute(&path).with_context(|| format!("cannot use {} as a directory", path.display()))
+            // /tmp is other people's too (D-14).
+            None => root.join("run"),
         };
         Ok(Self { root: complete(root)?, runroot: complete(runroot)? })
+    }
+
+    /// For what keeps no images: only the state has a place. An engine's environment need not say where its
+    /// user is at home.
+    pub(crate) fn of_states(runroot: Option<PathBuf>) -> anyhow::Result<Self> {
+        match runroot.or_else(asked_runroot).or_else(usual_runroot) {
+            Some(runroot) => {
+                let runroot = complete(runroot)?;
+                Ok(Self { root: runroot.clone(), runroot })
+            }
+            None => Self::choose(None, None),
+        }
     }
 
     /// What we know of each container, a directory each. (The store has `containers` for their files.)
@@ -68,13 +77,20 @@ pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Whether everything is an ordinary user's: that user calls, or root of a user namespace of theirs, as
+/// engines without root make one. Root of a whole system in a namespace has no session of a user's.
+pub(crate) fn is_users() -> bool {
+    let in_session = || variable("XDG_RUNTIME_DIR").is_some();
+    !is_root() || in_session() && !runtime::user_namespace::is_initial()
+}
+
 /// Whose files the program makes: user and group.
 pub(crate) fn caller() -> (u32, u32) {
     (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
 }
 
 fn default_root() -> anyhow::Result<PathBuf> {
-    if is_root() {
+    if !is_users() {
         return Ok(PathBuf::from("/var/lib/crun-cargo"));
     }
     let data = variable("XDG_DATA_HOME")
@@ -83,13 +99,19 @@ fn default_root() -> anyhow::Result<PathBuf> {
     Ok(data.join("crun-cargo"))
 }
 
-/// Without a runtime directory of the user's own, beside the images: /tmp is other people's too (D-14).
-fn default_runroot(root: &Path) -> PathBuf {
-    if is_root() {
-        return PathBuf::from("/run/crun-cargo");
+fn asked_runroot() -> Option<PathBuf> {
+    variable("CRUN_CARGO_RUNROOT")
+}
+
+/// In memory; a user without a session has no place there.
+fn usual_runroot() -> Option<PathBuf> {
+    if !is_users() {
+        return Some(PathBuf::from("/run/crun-cargo"));
     }
-    match variable("XDG_RUNTIME_DIR") {
-        Some(directory) => directory.join("crun-cargo"),
-        None => root.join("run"),
-    }
+    variable("XDG_RUNTIME_DIR").map(|directory| directory.join("crun-cargo"))
+}
+
+/// Containers outlive the working directory they were started in.
+fn complete(path: PathBuf) -> anyhow::Result<PathBuf> {
+    absolute(&path).with_context(|| format!("cannot use {} as a directory", path.display()))
 }

@@ -20,6 +20,7 @@ use runtime::{Containers, ExitStatus, foreground};
 use crate::{
     cli::CgroupManager,
     home::Home,
+    ordinary,
     record::{self, Container, Event, Origin, Record},
     report::advise,
     request::{EtcFile, Request},
@@ -107,8 +108,11 @@ pub(crate) fn run_configured(
     store: &Store,
     base: Option<Base>,
     name: Option<String>,
-    spec: Spec,
+    mut spec: Spec,
 ) -> anyhow::Result<ExitStatus> {
+    if let Some(maps) = ordinary::container_maps() {
+        configs::defaults::live_in_user_namespace(&mut spec, &maps);
+    }
     let (id, generated) = record::new_id()?;
     let root = spec.root.clone();
     let base = base.unwrap_or(Base::Directory { path: root.path, read_only: root.read_only });
@@ -217,13 +221,18 @@ pub(crate) fn snapshot(store: &Store, container: &Container) -> anyhow::Result<S
     }
 }
 
+/// Kills what still runs in a container, and removes the state of that.
+pub(crate) fn end(home: &Home, container: &Container) -> anyhow::Result<()> {
+    match Containers::open(&home.runroot)?.load(&container.id()?) {
+        Ok(running) => Ok(running.delete(true)?),
+        Err(runtime::Error::NotFound(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Removes everything a container has left: its state, its files, its record.
 pub(crate) fn remove(home: &Home, store: &Store, container: Container) -> anyhow::Result<()> {
-    match Containers::open(&home.runroot)?.load(&container.id()?) {
-        Ok(running) => running.delete(true)?,
-        Err(runtime::Error::NotFound(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
+    end(home, &container)?;
     match store.remove_snapshot(&container.record.id) {
         Err(rootfs::Error::NoSnapshot(_)) => {}
         other => other?,

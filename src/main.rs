@@ -11,6 +11,7 @@ mod home;
 mod images;
 mod launch;
 mod logger;
+mod ordinary;
 mod outgoing;
 mod output;
 mod password;

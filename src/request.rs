@@ -21,6 +21,7 @@ use configs::{
 use crate::{
     cli::CgroupManager,
     home::{Home, make_private_directory},
+    ordinary,
     report::advise,
     streams::Stream,
 };
@@ -73,6 +74,7 @@ impl Request {
         self.read_labels()?;
         self.read_seccomp_profile()?;
         self.find_devices()?;
+        self.overrides.user_namespace = ordinary::container_maps();
         self.overrides.cgroup = cgroup(manager, self.cgroup_parent.as_deref(), id);
         if self.overrides.hostname.is_none() && self.overrides.uts == NamespaceChoice::Private {
             // Who shares the host's network is the host to others.
@@ -252,12 +254,14 @@ fn cgroup(
     match manager {
         CgroupManager::Disabled => None,
         CgroupManager::Cgroupfs | CgroupManager::IfAllowed => {
-            let parent = parent.unwrap_or(Path::new("/crun-cargo"));
-            Some((parent.join(id), CgroupDriver::Cgroupfs))
+            let driver = CgroupDriver::Cgroupfs;
+            let parent = parent.unwrap_or_else(|| ordinary::cgroup_parent(driver));
+            Some((parent.join(id), driver))
         }
         CgroupManager::Systemd => {
-            let slice = parent.unwrap_or(Path::new("system.slice")).display();
-            Some((format!("{slice}:crun-cargo:{id}").into(), CgroupDriver::Systemd))
+            let driver = CgroupDriver::Systemd;
+            let slice = parent.unwrap_or_else(|| ordinary::cgroup_parent(driver)).display();
+            Some((format!("{slice}:crun-cargo:{id}").into(), driver))
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    AttrFlags, Device, DeviceKind, DeviceRule, Filesystem, Mount, MountSource, Namespace,
+    AttrFlags, Device, DeviceKind, DeviceRule, Filesystem, IdMaps, Mount, MountSource, Namespace,
     NamespaceKind, Namespaces, Spec, capability,
 };
 
@@ -186,6 +186,34 @@ pub(crate) fn leave_out_unmapped_tty_group(spec: &mut Spec) {
             filesystem.parameters.retain(|(key, value)| key != "gid" || !unmapped(value));
         }
     }
+}
+
+/// sysfs belongs to the owner of the network namespace, sysfs(5): where a user namespace shares the host's
+/// network, the host's own is shown, and nothing in it can be written.
+pub(crate) fn show_hosts_sys(spec: &mut Spec) {
+    let shares_network = !spec.namespaces.creates(NamespaceKind::Network);
+    if !spec.namespaces.creates(NamespaceKind::User) || !shares_network {
+        return;
+    }
+    for mount in &mut spec.mounts {
+        let is_sysfs = matches!(&mount.source, MountSource::Filesystem(it) if it.kind == "sysfs");
+        if is_sysfs {
+            mount.source = MountSource::Bind { path: "/sys".into(), recursive: true };
+            mount.set_recursive = AttrFlags::RDONLY;
+        }
+    }
+}
+
+/// Puts a container into a user namespace of its own, unless it has or shares one already.
+pub fn live_in_user_namespace(spec: &mut Spec, maps: &IdMaps) {
+    if spec.namespaces.get(NamespaceKind::User).is_some() {
+        return;
+    }
+    // Cannot be a duplicate: there was none.
+    let _ = spec.namespaces.insert(Namespace { kind: NamespaceKind::User, join: None });
+    spec.id_maps = maps.clone();
+    leave_out_unmapped_tty_group(spec);
+    show_hosts_sys(spec);
 }
 
 /// What every container may do with devices. It comes after a policy's own rules, because a container

@@ -19,8 +19,14 @@ pub enum Need {
     CgroupV2,
     /// A program on the search path, from the Debian package of the second name.
     Program(&'static str, &'static str),
-    /// A hub that can be reached: tests never need one, `make demo` likes one.
+    /// User namespaces are not switched off.
     UserNamespaces,
+    /// systemd is process 1, or the ordinary user's own is there.
+    Systemd,
+    /// The kernel obeys AppArmor profiles.
+    AppArmor,
+    /// The tests themselves run as an ordinary user.
+    OrdinaryUser,
 }
 
 impl Need {
@@ -37,6 +43,19 @@ impl Need {
             Self::Program(name, package) => find(name)
                 .is_none()
                 .then(|| format!("{name} is not installed (Debian package {package})")),
+            Self::Systemd => {
+                let uid = nix::unistd::geteuid();
+                let own = match uid.is_root() {
+                    true => "/run/systemd/private".to_owned(),
+                    false => format!("/run/user/{uid}/systemd/private"),
+                };
+                (!Path::new(&own).exists()).then(|| "systemd does not run here".into())
+            }
+            Self::AppArmor => (!contains("/sys/module/apparmor/parameters/enabled", "Y"))
+                .then(|| "the kernel has no AppArmor".into()),
+            Self::OrdinaryUser => {
+                nix::unistd::geteuid().is_root().then(|| "is for an ordinary user".into())
+            }
             Self::UserNamespaces => (fs::read_to_string("/proc/sys/user/max_user_namespaces")
                 .is_ok_and(|limit| limit.trim() == "0"))
             .then(|| "user.max_user_namespaces is 0".into()),

@@ -18,7 +18,7 @@ use rustix::{
 };
 use sys::Root;
 
-use crate::{name, overlay::Namespace, union::Union};
+use crate::{name, overlay::Namespace, owners::Owners, union::Union};
 
 /// How attributes with a meaning to overlayfs are carried over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +105,14 @@ fn unopened(
     Ok(rustix::fs::utimensat(&to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// An ordinary user's copies belong to that user.
+/// An ordinary user's copies belong to that user; so does in a user namespace what it does not map.
 pub(crate) fn unprivileged(error: Errno) -> rustix::io::Result<()> {
-    if error == Errno::PERM && !rustix::process::geteuid().is_root() { Ok(()) } else { Err(error) }
+    let is_refused = match error {
+        Errno::PERM => !rustix::process::geteuid().is_root(),
+        Errno::INVAL => !Owners::here().may_make_devices(),
+        _ => false,
+    };
+    if is_refused { Ok(()) } else { Err(error) }
 }
 
 fn xattrs(

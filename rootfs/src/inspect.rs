@@ -20,6 +20,7 @@ use sys::Root;
 use crate::{
     layer::blocks::Hashed,
     name, overlay,
+    owners::Owners,
     tar::{Archive, Entry, Kind},
 };
 
@@ -42,6 +43,7 @@ fn walk(
     root: &Root,
 ) -> Result<BTreeMap<Vec<u8>, &'static str>, String> {
     let mut archive = Archive::new(input);
+    let owners = Owners::here();
     // A later entry of the same path may be the one that counts.
     let mut suspects = BTreeMap::new();
     let failed = |error: crate::tar::Error| format!("its tar cannot be read: {error}");
@@ -63,7 +65,7 @@ fn walk(
             // It took the place of a directory, and of all that was missed in it.
             suspects.retain(|suspect: &Vec<u8>, _| !name::is_within(suspect, &path));
         }
-        match difference(root, &path, &entry) {
+        match difference(root, &path, &entry, &owners) {
             Some(problem) => drop(suspects.insert(path, problem)),
             None => drop(suspects.remove(&path)),
         }
@@ -72,10 +74,11 @@ fn walk(
     Ok(suspects)
 }
 
-fn difference(root: &Root, path: &[u8], entry: &Entry) -> Option<&'static str> {
-    let is_null = entry.kind == Kind::CharacterDevice && entry.device == (0, 0);
+fn difference(root: &Root, path: &[u8], entry: &Entry, owners: &Owners) -> Option<&'static str> {
+    let is_device = matches!(entry.kind, Kind::CharacterDevice | Kind::BlockDevice);
+    let is_null = is_device && entry.device == (0, 0);
     // Links have no metadata of their own, and the device of D-7 is stored as something else.
-    if entry.kind == Kind::HardLink || is_null {
+    if entry.kind == Kind::HardLink || is_null || is_device && !owners.may_make_devices() {
         return None;
     }
     let found = match root.open_plain(Path::new(OsStr::from_bytes(path)), OFlags::PATH) {
@@ -99,8 +102,8 @@ fn difference(root: &Root, path: &[u8], entry: &Entry) -> Option<&'static str> {
     if kind != FileType::Symlink && stat.st_mode & 0o7777 != entry.mode {
         return Some("its mode is not that of the layer");
     }
-    let privileged = rustix::process::geteuid().is_root();
-    if privileged && (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid) {
+    if owners.include(entry.uid, entry.gid) && (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid)
+    {
         return Some("its owner is not that of the layer");
     }
     if kind == FileType::Symlink {

@@ -21,6 +21,7 @@ mod layer;
 mod lock;
 mod name;
 mod overlay;
+mod owners;
 mod pack;
 mod recipe;
 mod remove;

@@ -17,6 +17,7 @@ use crate::{
     procfs::Procfs,
     relay::copy_size,
     steps::namespaces::Join,
+    user_namespace,
 };
 
 /// What a new process is born with.
@@ -60,10 +61,8 @@ pub(crate) fn give_birth(
 ) -> Result<Newborn> {
     let (ours, theirs) = channel::pair()?;
     sys::wait_for_children();
-    // Inherited: from its first instant nothing inside may look into it (D-21). Not for an ordinary
-    // user, who could not write its id maps then; there the child does it as soon as they are written.
-    let privileged = rustix::process::geteuid().is_root();
-    if privileged {
+    // Inherited: from its first instant nothing inside may look into it (D-21).
+    if may_be_undumpable(birth.flags) {
         set_dumpable_behavior(DumpableBehavior::NotDumpable).or_fail(|| "become undumpable")?;
     }
     let caller = bootstrap::caller();
@@ -85,6 +84,19 @@ pub(crate) fn give_birth(
         }
         Cloned::Child => Err(Error::Unsafe("the child came back".into())),
     }
+}
+
+/// Who is no more than root of a user namespace, if that, cannot write the id maps of an undumpable process:
+/// they belong to the system's root. There the child becomes so as soon as they are written.
+fn may_be_undumpable(flags: CloneFlags) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    is_root && (!flags.contains(CloneFlags::NEWUSER) || user_namespace::is_initial())
+}
+
+/// Whether this process can come back from a pid namespace to its own, which is the system's: setns(2) wants
+/// power over it.
+pub(crate) fn comes_back() -> bool {
+    rustix::process::geteuid().is_root() && user_namespace::is_initial()
 }
 
 /// Tells the parent why there is no program, and ends.
@@ -257,11 +269,15 @@ impl Detour {
         Ok(detour)
     }
 
-    /// We came from there with the same rights, so this cannot fail; if it did, everything this process
-    /// does next would happen in the wrong place.
+    /// We came from there with the same rights, so this cannot fail but for a bootstrap (see
+    /// [`comes_back`]), which makes no other process; if it did, everything this process does next would
+    /// happen in the wrong place.
     fn return_home(self) {
         for join in self.0 {
             if let Err(error) = join.enter() {
+                if bootstrap::caller().is_some() {
+                    continue;
+                }
                 log::error!("cannot return: {error}");
                 std::process::abort();
             }

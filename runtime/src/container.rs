@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use configs::{Hook, Hooks, Process, Resources, Spec};
+use configs::{Hook, Hooks, NamespaceKind, Process, Resources, Spec};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, openat},
@@ -26,6 +26,7 @@ use crate::{
     rdt::Class,
     self_exe,
     state::{GATE, Record, StateDir},
+    steps::namespaces::Join,
 };
 
 /// One container.
@@ -317,6 +318,21 @@ impl Container {
         } else {
             Ok(())
         }
+    }
+
+    /// Makes this process root of the container's user namespace, where an ordinary user must be to have
+    /// power over its files. There is no way back; root needs no such way.
+    pub fn become_owner(&self) -> Result<()> {
+        let is_apart = self.spec()?.namespaces.get(NamespaceKind::User).is_some();
+        if rustix::process::geteuid().is_root() || !is_apart {
+            return Ok(());
+        }
+        let gone = || self.wrong_status("reach the files of");
+        let pid = self.dir.init()?.ok_or_else(gone)?.pid.to_string();
+        let file = Procfs::open()?.open_namespace(&pid, "user")?;
+        // Opened by number, so make sure that the number still meant the container (D-36).
+        self.open_init()?.ok_or_else(gone)?;
+        Join { kind: NamespaceKind::User, file }.enter()
     }
 
     /// Runs another process in it.

@@ -86,7 +86,10 @@ fn needs_bootstrap(spec: &Spec, init: bool) -> Result<bool> {
     // Our own first process stays in sight of all that come after it.
     let alone = spec.namespaces.creates(NamespaceKind::Pid) && !init;
     let threads = sys::thread_count().or_fail(|| "count our threads")?;
-    Ok(threads > 1 || !alone && !self_exe::is_read_only())
+    let goes_away = spec.namespaces.get(NamespaceKind::Pid).is_some_and(|pid| pid.join.is_some())
+        && bootstrap::caller().is_none()
+        && !birth::comes_back();
+    Ok(threads > 1 || !alone && !self_exe::is_read_only() || goes_away)
 }
 
 fn prepare(spec: &Spec, process: &Process, options: &CreateOptions) -> Result<Prepared> {

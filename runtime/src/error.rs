@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerId, Status};
+use crate::{ContainerId, Status, user_namespace};
 
 /// Shorthand.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -209,6 +209,14 @@ fn call_hint(what: &str, errno: Errno) -> Option<&'static str> {
         Errno::ERANGE | Errno::EINVAL if what.contains("/cpuset.") => Some(
             "/sys/devices/system/cpu/online and /sys/devices/system/node/online list what there is, \
              such as 0-3,7",
+        ),
+        Errno::EINVAL if what.starts_with("setuid") || what.starts_with("setgid") => Some(
+            "the container's user namespace has no such id: an ordinary user's are granted in /etc/subuid \
+             and /etc/subgid",
+        ),
+        Errno::EINVAL if what.contains("overlay") && !user_namespace::is_initial() => Some(
+            "in a user namespace a directory with mounts below it, such as /, cannot be a layer: name one \
+             without",
         ),
         Errno::EINVAL if what.contains("overlay") => {
             Some("overlay may be refused on this filesystem: check `dmesg`")

@@ -30,12 +30,17 @@ pub(crate) fn exec(
     // Other processes of the container will see the new one before it is the program.
     let seen = || onlookers::may_see(&container.dir, &spec, process);
     let threads = sys::thread_count().or_fail(|| "count our threads")?;
-    if threads > 1 || seen() && !self_exe::is_read_only() {
+    let is_bootstrap = bootstrap::caller().is_some();
+    let one_way = !birth::comes_back();
+    if threads > 1 || one_way && !is_bootstrap || seen() && !self_exe::is_read_only() {
         return bootstrap::exec(container, process, options);
     }
     let mut prepared = prepare(container, &spec, process, &options)?;
     let stdio = take_stdio(&mut prepared, options.stdio);
     onlookers::announce(container.runroot(), &spec, process, &prepared.joins)?;
+    if one_way {
+        go_ahead(&mut prepared.joins)?;
+    }
 
     let request = Request { container, spec: &spec, process, prepared: &prepared };
     let newborn = request.give_birth()?;
@@ -53,6 +58,17 @@ pub(crate) fn exec(
         Event::Hooks => Err(Error::Unsafe("exec has no hooks".into())),
     })?;
     newborn.keep(terminal)
+}
+
+/// Into a pid namespace gets only who has power over their own user namespace as well, setns(2): an ordinary
+/// user has it in the container's, root of a user namespace already. From neither is there a way back.
+fn go_ahead(joins: &mut Vec<Join>) -> Result<()> {
+    for kind in [NamespaceKind::User, NamespaceKind::Pid] {
+        if let Some(index) = joins.iter().position(|join| join.kind == kind) {
+            joins.remove(index).enter()?;
+        }
+    }
+    Ok(())
 }
 
 fn check_status(container: &Container, options: &ExecOptions) -> Result<()> {

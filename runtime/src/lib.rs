@@ -54,6 +54,7 @@ mod spent;
 mod state;
 mod steps;
 mod user;
+pub mod user_namespace;
 
 pub use checkpoint::CheckpointOptions;
 pub use container::Container;

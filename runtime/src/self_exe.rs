@@ -15,7 +15,10 @@ use std::{
 
 use configs::AttrFlags;
 use rustix::{
-    fs::{CWD, MemfdFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, memfd_create, statvfs},
+    fs::{
+        CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, memfd_create,
+        statvfs,
+    },
     mount::{OpenTreeFlags, open_tree},
 };
 use sys::{MountAttr, mount_setattr};
@@ -72,6 +75,10 @@ fn restart() -> Result<Infallible> {
 
 /// Our binary as such an object.
 pub(crate) fn open_read_only() -> Result<OwnedFd> {
+    if is_read_only() {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        return rustix::fs::open(SELF, flags, Mode::empty()).or_fail(|| "open our own binary");
+    }
     // An ordinary user cannot clone mounts, and old kernels cannot change them.
     read_only_clone().or_else(|_| sealed_copy()).or_fail(|| "make a read-only view of ourselves")
 }

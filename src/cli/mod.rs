@@ -16,8 +16,9 @@ use std::{
 };
 
 use clap::{Arg, ArgAction, ArgMatches, Args, ValueEnum};
+use rootfs::{Settings, Store};
 
-use crate::{home::Home, logger, output, report};
+use crate::{home::Home, logger, ordinary, output, report};
 
 pub(crate) use usage::Refused;
 
@@ -32,6 +33,20 @@ pub(crate) struct Globals {
     pub(crate) log: logger::Settings,
     /// The personality in use, for the commands that describe it.
     pub(crate) personality: &'static Personality,
+}
+
+impl Globals {
+    /// The store, with the right to the files in it: before the first of them is touched, and after
+    /// everything that needs the user outside (see `ordinary`).
+    pub(crate) fn store(&self) -> anyhow::Result<Store> {
+        self.store_with(Settings::default())
+    }
+
+    /// The same with other limits.
+    pub(crate) fn store_with(&self, settings: Settings) -> anyhow::Result<Store> {
+        ordinary::become_owner()?;
+        Ok(Store::with_settings(&self.home.root, settings)?)
+    }
 }
 
 /// Who makes a container's cgroup.

@@ -23,7 +23,7 @@ pub(super) fn lower(asked: &Overrides, findings: &mut Findings) -> Option<Cgroup
     let Some((path, driver)) = asked.cgroup.clone() else {
         // D-31: a limit that cannot be applied is refused.
         if resources != Resources::default() {
-            findings.problem("limits", "they need a cgroup, and cgroups are disabled");
+            findings.problem("limits", "they need a cgroup, and none is made: cgroups are disabled, or not delegated to this user");
         }
         return None;
     };

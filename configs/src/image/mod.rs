@@ -166,6 +166,7 @@ fn spec(config: Option<&Config>, asked: &Overrides, findings: &mut Findings) -> 
     spec.devices.extend(asked.devices.iter().map(|device| device.node.clone()));
     defaults::leave_hosts_dev_alone(&mut spec);
     defaults::leave_out_unmapped_tty_group(&mut spec);
+    defaults::show_hosts_sys(&mut spec);
     spec.cgroup = limits::lower(asked, findings);
     security::apply(&mut spec, asked, findings);
     spec

@@ -18,6 +18,7 @@ use sys::Root;
 use super::metadata;
 use crate::{
     overlay::Namespace,
+    owners::Owners,
     tar::{Entry, Time},
 };
 
@@ -67,7 +68,7 @@ impl Pending {
     pub(crate) fn apply(
         self,
         open: impl Fn(&[u8]) -> io::Result<OwnedFd>,
-        privileged: bool,
+        owners: &Owners,
         namespace: Namespace,
         warned: &mut bool,
     ) -> io::Result<()> {
@@ -85,12 +86,13 @@ impl Pending {
                 xattrs.push((name, read_bytes(&mut input)?.unwrap_or_default()));
             }
             let Ok(directory) = open(&place) else { continue };
-            if privileged && (uid, gid) != (0, 0) {
+            if (uid, gid) != (0, 0) && owners.include(uid, gid) {
                 let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
                 rustix::fs::fchown(&directory, owner.0, owner.1)?;
             }
             let change_mode = || rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode));
             // Without privilege, attributes need a directory that its owner may write.
+            let privileged = owners.are_ours_to_give();
             if privileged {
                 change_mode()?;
             }

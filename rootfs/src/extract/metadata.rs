@@ -30,7 +30,7 @@ impl Extractor<'_> {
                 .map_err(system(entry, "change the owner of"))?;
         }
         // Without privilege, attributes need a file that its owner may write.
-        if !self.privileged {
+        if !self.owners.are_ours_to_give() {
             self.set_xattrs(file, entry)?;
         }
         // After chown(2), which clears setuid and setgid.
@@ -38,7 +38,7 @@ impl Extractor<'_> {
             let mode = Mode::from_raw_mode(mode);
             rustix::fs::fchmod(file, mode).map_err(system(entry, "change the mode of"))?;
         }
-        if self.privileged {
+        if self.owners.are_ours_to_give() {
             self.set_xattrs(file, entry)?;
         }
         rustix::fs::futimens(file, &times(wanted.entry.mtime))
@@ -73,9 +73,19 @@ impl Extractor<'_> {
             .map_err(system(entry, "set the times of"))
     }
 
-    fn must_chown(&self, entry: &Entry) -> bool {
+    fn must_chown(&mut self, entry: &Entry) -> bool {
         let (uid, gid) = owner(entry);
-        self.privileged && (!uid.is_root() || gid != rustix::process::getegid())
+        let is_another = !uid.is_root() || gid != rustix::process::getegid();
+        let wanted = is_another && self.owners.are_ours_to_give();
+        let possible = self.owners.include(entry.uid, entry.gid);
+        if wanted && !possible && !std::mem::replace(&mut self.warned_of_owners, true) {
+            log::warn!(
+                "files of user {}, group {} cannot have that owner here and belong to root",
+                entry.uid,
+                entry.gid
+            );
+        }
+        wanted && possible
     }
 
     fn set_xattrs(&mut self, file: impl AsFd, entry: &Entry) -> Result<()> {

@@ -30,6 +30,7 @@ use sys::Root;
 use crate::{
     name,
     overlay::{self, Namespace},
+    owners::Owners,
     recipe,
     tar::{self, Archive, Entry, Kind, Segment},
 };
@@ -92,8 +93,9 @@ pub(crate) struct Extractor<'a> {
     listed: usize,
     /// Permission bits the process's umask takes away.
     umask: u32,
-    privileged: bool,
+    owners: Owners,
     warned: bool,
+    warned_of_owners: bool,
 }
 
 impl<'a> Extractor<'a> {
@@ -117,8 +119,9 @@ impl<'a> Extractor<'a> {
             result: Extracted { namespace, ..Extracted::default() },
             listed: 0,
             umask: !made.st_mode & 0o777,
-            privileged: rustix::process::geteuid().is_root(),
+            owners: Owners::here(),
             warned: false,
+            warned_of_owners: false,
         })
     }
 
@@ -243,8 +246,8 @@ impl<'a> Extractor<'a> {
         place: &Place<'_>,
         data: &mut Data<'_, R>,
     ) -> Result<()> {
-        let is_simple =
-            entry.mode & (0o7000 | self.umask) == 0 && (self.privileged || entry.xattrs.is_empty());
+        let is_simple = entry.mode & (0o7000 | self.umask) == 0
+            && (self.owners.are_ours_to_give() || entry.xattrs.is_empty());
         let mode = if is_simple { entry.mode } else { 0o600 };
         let file = self.create(entry, place, mode)?;
         self.result.bytes = self.result.bytes.saturating_add(entry.stored);
@@ -376,7 +379,7 @@ impl<'a> Extractor<'a> {
         };
         match made {
             // In a user namespace no device can be made; its runtime provides those in /dev.
-            Err(rustix::io::Errno::PERM) if !self.privileged => return Ok(()),
+            Err(rustix::io::Errno::PERM) if !self.owners.may_make_devices() => return Ok(()),
             other => other.map_err(system(entry, "create"))?,
         }
         rustix::fs::chmodat(
@@ -448,7 +451,7 @@ impl<'a> Extractor<'a> {
         pending
             .apply(
                 |path| directories::open(root, path),
-                self.privileged,
+                &self.owners,
                 self.result.namespace,
                 &mut warned,
             )

@@ -27,6 +27,7 @@ use crate::{
     extract::{Pending, is_long_and_zero, owner, set_xattr, times},
     layer, name,
     overlay::Namespace,
+    owners::Owners,
     tar::{self, Archive, Entry, Kind, Segment},
 };
 
@@ -279,7 +280,7 @@ impl Unpacking<'_> {
     }
 
     fn finish(mut self) -> Result<u64> {
-        let is_root = rustix::process::geteuid().is_root();
+        let owners = Owners::here();
         let tree = self.tree;
         let again = |place: &[u8]| {
             let (before, path) = place.split_at_checked(IDENTITY).ok_or(Errno::INVAL)?;
@@ -287,7 +288,7 @@ impl Unpacking<'_> {
             // Another has taken its place (D-3).
             if identity(&directory)? == before { Ok(directory) } else { Err(Errno::STALE.into()) }
         };
-        self.directories.apply(again, is_root, Namespace::Trusted, &mut self.warned).map_err(
+        self.directories.apply(again, &owners, Namespace::Trusted, &mut self.warned).map_err(
             |source| Error::Io {
                 operation: "set the metadata of",
                 object: "the copied directories".to_owned(),

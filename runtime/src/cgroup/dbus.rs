@@ -13,7 +13,7 @@ use std::{
 
 use rustix::io::Errno;
 
-use crate::{Error, Result, error::OrFail};
+use crate::{Error, Result, error::OrFail, user_namespace::outer_uid};
 
 /// systemd answers within milliseconds, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -220,9 +220,12 @@ impl Connection {
 
     /// EXTERNAL: the other side sees who we are by the socket, SO_PEERCRED.
     fn authenticate(&mut self) -> std::io::Result<()> {
-        let uid = rustix::process::geteuid().as_raw().to_string();
+        // By the number the other side knows: within a user namespace ours is another.
+        let uid = outer_uid().to_string();
         let uid: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
-        self.stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes())?;
+        // All of it at once, as libsystemd does: a server that finds a call right behind BEGIN, in one read,
+        // leaves that lying until more comes (systemd 257).
+        self.stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes())?;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             let mut byte = [0];
@@ -235,7 +238,7 @@ impl Connection {
         if !line.starts_with(b"OK ") {
             return Err(Errno::ACCESS.into());
         }
-        self.stream.write_all(b"BEGIN\r\n")
+        Ok(())
     }
 
     /// Calls a method and waits for its answer.

@@ -9,7 +9,7 @@ use rustix::{
 };
 
 use super::Place;
-use crate::{Error, Result, error::OrFail};
+use crate::{Error, Result, error::OrFail, user_namespace};
 
 /// Version 1: a default, and exceptions from it.
 pub(super) fn apply_v1(place: &Place, rules: &[DeviceRule]) -> Result<()> {
@@ -151,7 +151,11 @@ pub(super) fn apply_v2(directory: &Path, rules: &[DeviceRule]) -> Result<()> {
     let what = || format!("attach the device policy to {}", directory.display());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let cgroup = rustix::fs::open(directory, flags, Mode::empty()).or_fail(what)?;
-    let program = sys::load_device_program(&program(rules)).or_fail(what)?;
+    let program = match sys::load_device_program(&program(rules)) {
+        // Nor can anybody in a user namespace make a node: a container there has the devices it is shown.
+        Err(error) if user_namespace::explains(&error) => return Ok(()),
+        other => other.or_fail(what)?,
+    };
     let earlier = sys::attached_device_programs(&cgroup).or_fail(what)?;
     sys::attach_device_program(&cgroup, &program).or_fail(what)?;
     // An update: all programs have to agree, so the old policy goes once the new one is there. Ours and

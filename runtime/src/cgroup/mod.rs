@@ -8,6 +8,7 @@
 mod control;
 mod create;
 mod dbus;
+mod delegation;
 mod devices;
 mod file;
 mod layout;
@@ -27,6 +28,7 @@ use std::{
 };
 
 use configs::Resources;
+pub use delegation::Delegation;
 pub use oom::{OomEvent, OomWatch};
 pub use place::Place;
 pub(crate) use place::random;
@@ -100,6 +102,9 @@ impl Cgroup {
 
     /// What a new process needs to get in.
     pub fn door(&self) -> Result<Door> {
+        if self.place.unit.is_some() {
+            systemd::come_inside()?;
+        }
         let tasks = self.place.legacy.iter().map(|legacy| legacy.path.join("tasks")).collect();
         let directory = (self.place.unified_directory())
             .map(|path| open(path, OFlags::PATH | OFlags::DIRECTORY))
@@ -203,6 +208,8 @@ impl Cgroup {
         if let (Some(unit), Some(path)) = (&self.place.unit, self.place.unified_directory())
             && rustix::fs::stat(path).is_ok()
         {
+            // Asked by systemd to end, what ignores SIGTERM takes its time.
+            self.kill()?;
             systemd::stop(unit)?;
         }
         remove::remove(&self.place)

@@ -12,14 +12,15 @@ use std::{
 };
 
 use configs::Resources;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, geteuid, pidfd_send_signal, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use serde::{Deserialize, Serialize};
 
 use super::{
     dbus::{Body, Connection, Failure, Object, Value},
+    layout::Own,
     v2,
 };
-use crate::{ContainerId, Error, Result};
+use crate::{ContainerId, Error, Result, user_namespace::outer_uid};
 
 const MANAGER: Object = Object {
     destination: "org.freedesktop.systemd1",
@@ -32,6 +33,9 @@ const BUS: Object = Object {
     path: "/org/freedesktop/DBus",
     interface: "org.freedesktop.DBus",
 };
+
+/// Where an ordinary user's scopes go that ask for nothing else.
+const USER_SLICE: &str = "user.slice";
 
 /// The unit a container's cgroup belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +63,7 @@ impl Unit {
         if name.ends_with(".slice") {
             return Err(Error::Unsupported(format!("cgroup {name}: a slice holds no processes")));
         }
-        let default = if geteuid().is_root() { "system.slice" } else { "user.slice" };
+        let default = if outer_uid() == 0 { "system.slice" } else { USER_SLICE };
         let unit = Self {
             name: if prefix.is_empty() {
                 format!("{name}.scope")
@@ -90,7 +94,7 @@ impl Unit {
     /// Where systemd makes it, below the hierarchy's root. systemd is asked for the part a user's own
     /// manager begins with.
     pub(super) fn path(&self) -> Result<PathBuf> {
-        let mut path = if geteuid().is_root() { PathBuf::new() } else { manager_cgroup()? };
+        let mut path = if outer_uid() == 0 { PathBuf::new() } else { manager_cgroup()? };
         path.extend(slice_path(&self.slice)?);
         path.push(&self.name);
         Ok(path)
@@ -154,31 +158,62 @@ impl Placeholder {
 pub(super) fn start(unit: &Unit, resources: &Resources) -> Result<Placeholder> {
     let (placeholder, pid) = Placeholder::new()?;
     let pid = u32::try_from(pid.as_raw_nonzero().get()).unwrap_or_default();
-    let mut properties = vec![
-        ("Description", Value::Text(format!("crun-cargo container {}", unit.name))),
-        ("Slice", Value::Text(unit.slice.clone())),
-        ("PIDs", Value::Numbers(vec![pid])),
+    let mut properties = scope(format!("crun-cargo container {}", unit.name), &unit.slice, pid);
+    properties.extend([
         ("Delegate", Value::Flag(true)),
         ("DefaultDependencies", Value::Flag(false)),
         ("CPUAccounting", Value::Flag(true)),
         ("MemoryAccounting", Value::Flag(true)),
         ("IOAccounting", Value::Flag(true)),
         ("TasksAccounting", Value::Flag(true)),
-    ];
+    ]);
     properties.extend(limits(resources)?);
-    let body = Body::default().text(&unit.name).text("replace").properties(&properties).no_units();
-    let mut manager = connect()?;
-    let what = format!("have systemd start {}", unit.name);
-    match run_job(&mut manager, "StartTransientUnit", &body) {
+    start_scope(&mut connect()?, &unit.name, &properties)?;
+    Ok(placeholder)
+}
+
+/// What every scope of ours has.
+fn scope(description: String, slice: &str, pid: u32) -> Vec<(&'static str, Value)> {
+    vec![
+        ("Description", Value::Text(description)),
+        ("Slice", Value::Text(slice.to_owned())),
+        ("PIDs", Value::Numbers(vec![pid])),
+    ]
+}
+
+fn start_scope(
+    manager: &mut Connection,
+    name: &str,
+    properties: &[(&'static str, Value)],
+) -> Result<()> {
+    let body = Body::default().text(name).text("replace").properties(properties).no_units();
+    match run_job(manager, "StartTransientUnit", &body) {
         // One of that name failed earlier, and systemd remembers.
-        Err(Failure::Refused(name, _)) if name.ends_with(".UnitExists") => {
-            let _ = manager.call(MANAGER, "ResetFailedUnit", &Body::default().text(&unit.name));
-            run_job(&mut manager, "StartTransientUnit", &body)
+        Err(Failure::Refused(error, _)) if error.ends_with(".UnitExists") => {
+            let _ = manager.call(MANAGER, "ResetFailedUnit", &Body::default().text(name));
+            run_job(manager, "StartTransientUnit", &body)
         }
         other => other,
     }
-    .map_err(|failure| failure.into_error(&what))?;
-    Ok(placeholder)
+    .map_err(|failure| failure.into_error(&format!("have systemd start {name}")))
+}
+
+/// Has this process moved to where its children may be put into scopes.
+///
+/// An ordinary user moves processes only within what was given to them (cgroups(7), "Delegation
+/// containment"), and a login session is not in that: systemd has the right to move us.
+pub(super) fn come_inside() -> Result<()> {
+    if outer_uid() == 0 {
+        return Ok(());
+    }
+    let own = Own::read()?;
+    let own = own.path("").unwrap_or(Path::new("/"));
+    if own.strip_prefix("/").is_ok_and(|own| manager_cgroup().is_ok_and(|it| own.starts_with(it))) {
+        return Ok(());
+    }
+    let pid = std::process::id();
+    let properties = scope("crun-cargo".to_owned(), USER_SLICE, pid);
+    start_scope(&mut connect()?, &format!("crun-cargo-caller-{pid}.scope"), &properties)
 }
 
 /// Tells systemd of changed limits.
@@ -233,15 +268,28 @@ fn run_job(manager: &mut Connection, member: &str, body: &Body) -> Result<(), Fa
     }
 }
 
+/// Whether the caller's systemd can be asked.
+pub(super) fn is_there() -> bool {
+    let (own, bus) = sockets();
+    [own, bus].iter().any(|socket| rustix::fs::stat(socket).is_ok())
+}
+
+/// systemd's own, and the bus'.
+fn sockets() -> (PathBuf, PathBuf) {
+    let uid = outer_uid();
+    if uid == 0 {
+        return (
+            PathBuf::from("/run/systemd/private"),
+            PathBuf::from("/run/dbus/system_bus_socket"),
+        );
+    }
+    let runtime = PathBuf::from(format!("/run/user/{uid}"));
+    (runtime.join("systemd/private"), runtime.join("bus"))
+}
+
 /// systemd's own socket, which it answers without a bus in between; or the bus.
 fn connect() -> Result<Connection> {
-    let uid = geteuid();
-    let (own, bus) = if uid.is_root() {
-        (PathBuf::from("/run/systemd/private"), PathBuf::from("/run/dbus/system_bus_socket"))
-    } else {
-        let runtime = PathBuf::from(format!("/run/user/{}", uid.as_raw()));
-        (runtime.join("systemd/private"), runtime.join("bus"))
-    };
+    let (own, bus) = sockets();
     if let Ok(connection) = Connection::open(&own) {
         return Ok(connection);
     }

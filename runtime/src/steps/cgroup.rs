@@ -56,8 +56,17 @@ fn show_unified(
     place(child, &tree, target, mount)
 }
 
+/// For root of a user namespace that has no cgroup namespace with it, the host's is all there is: it can be
+/// shown, and of it the user may do what the user might outside.
 fn show_own_hierarchy(child: &mut Child<'_>, mount: &Mount, target: Target) -> Result<()> {
-    let tree = new_filesystem("cgroup2", &[], mount.set)?;
+    let tree = match new_filesystem("cgroup2", &[], mount.set) {
+        Err(error) if error.errno() == Some(nix::errno::Errno::EPERM) => {
+            let tree = clone_tree(Path::new("/sys/fs/cgroup"), true)?;
+            set(&tree, mount.set, true)?;
+            tree
+        }
+        other => other?,
+    };
     place(child, &tree, target, mount)
 }
 

@@ -48,9 +48,14 @@ fn make_one(
         other => &other.insert((parent.to_owned(), directory_of(child, parent)?)).1,
     };
     if child.in_user_namespace {
-        bind(directory, name, device)
-    } else {
-        make(directory, name, device)
+        return bind(directory, name, device);
+    }
+    match make(directory, name, device) {
+        // We are in somebody's user namespace ourselves, as under an ordinary user's engine.
+        Err(error) if error.errno() == Some(nix::errno::Errno::EPERM) => {
+            bind(directory, name, device)
+        }
+        other => other,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use rootfs::{Damage, Store};
+use rootfs::Damage;
 use serde_json::json;
 
 use super::access::{AccessArgs, ProgressArgs};
@@ -35,7 +35,7 @@ pub(super) struct Check {
 
 impl Verb for Check {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let usage = store.usage()?;
         let progress = Progress::new(self.progress.progress, false);
         let item = progress.item("store", usage.layer_bytes.saturating_add(usage.blob_bytes));
@@ -96,7 +96,7 @@ pub(super) struct DiskUsage {
 
 impl Verb for DiskUsage {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let usage = Store::open(&globals.home.root)?.usage()?;
+        let usage = globals.store()?.usage()?;
         let row = |kind: &str, count: Option<usize>, size: u64, reclaimable: u64| {
             json!({
                 "Type": kind,

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use registry::Reference;
-use rootfs::{Compression, Store};
+use rootfs::Compression;
 use runtime::Containers;
 use serde_json::{Map, Value};
 
@@ -149,7 +149,7 @@ pub(super) struct Commit {
 
 impl Verb for Commit {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let container = match &self.container {
             Some(container) => record::find(&globals.home, container)?,
             None => record::latest(&globals.home)?,
@@ -212,7 +212,7 @@ pub(super) struct Export {
 
 impl Verb for Export {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let mut file: Box<dyn Write> = match &self.output {
             Some(path) => {
                 let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
@@ -255,7 +255,7 @@ pub(super) struct Import {
 
 impl Verb for Import {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let name = self.name.as_ref().map(Reference::to_string);
         let archive: Box<dyn Read + Send> = match self.archive.as_str() {
             "-" => Box::new(io::stdin()),
@@ -285,7 +285,7 @@ pub(super) struct Unpack {
 
 impl Verb for Unpack {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let image = images::find(&store, &self.image)?;
         let directory = self.directory.display();
         fs::create_dir_all(&self.directory).with_context(|| format!("cannot make {directory}"))?;
@@ -321,7 +321,7 @@ pub(super) struct Repack {
 
 impl Verb for Repack {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let image = images::find(&store, &self.image)?;
         let name = self.name.as_ref().map(Reference::to_string);
         let created_by = format!("repack {}", self.directory.display());

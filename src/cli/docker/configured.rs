@@ -94,7 +94,7 @@ impl ConfiguredArgs {
         if globals.cgroup_manager == CgroupManager::Disabled {
             spec.cgroup = None;
         }
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let base = match &self.image {
             Some(name) => Some(self.pull(&store, name)?),
             None => base,

@@ -39,7 +39,7 @@ pub(super) struct Diff {
 
 impl Verb for Diff {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let changes = match &self.other {
             None => alone(globals, &store, &self.name)?,
             Some(other) => {

@@ -5,7 +5,6 @@ use std::{fs::Permissions, io, os::unix::fs::PermissionsExt, path::PathBuf, proc
 use anyhow::Context;
 use clap::Args;
 use registry::Reference;
-use rootfs::Store;
 
 use super::commit::NewImageArgs;
 use crate::{
@@ -37,7 +36,7 @@ pub(super) struct Insert {
 
 impl Verb for Insert {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let image = images::find(&store, &self.image)?;
         let mut content = images::Access::default().client()?.download(&self.url)?;
         let mut file = tempfile::tempfile_in(&globals.home.root).context("cannot make a file")?;

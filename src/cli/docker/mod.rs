@@ -42,7 +42,7 @@ use super::{
 };
 use crate::{
     home::{self, Home},
-    logger,
+    logger, ordinary,
 };
 
 /// The command line people meet first.
@@ -268,7 +268,7 @@ fn globals(personality: &'static Personality, typed: Vec<ArgMatches>) -> anyhow:
         cgroup_manager: arguments
             .cgroup_manager
             .map_or_else(|| variable("CRUN_CARGO_CGROUP_MANAGER"), |manager| Ok(Some(manager)))?
-            .unwrap_or_default(),
+            .unwrap_or_else(ordinary::cgroup_manager),
         log: logger::Settings {
             debug: arguments.debug || home::variable("CRUN_CARGO_DEBUG").is_some(),
             file: arguments.log.or_else(|| home::variable("CRUN_CARGO_LOG")),

@@ -68,7 +68,7 @@ impl Verb for Ps {
         let filters = filters(&self.filter)?;
         keep_between(&mut found, &filters)?;
         let wants_size = self.size || self.format.as_deref().is_some_and(|it| it.contains(".Size"));
-        let store = wants_size.then(|| Store::open(&globals.home.root)).transpose()?;
+        let store = wants_size.then(|| globals.store()).transpose()?;
         let asks_status = filters.iter().any(|filter| matches!(filter.0, "status" | "exited"));
         let count = if self.latest { Some(1) } else { self.last };
         let rows: Vec<Value> = found

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use registry::{Platform, Source};
-use rootfs::{Settings, Store};
+use rootfs::Settings;
 
 use super::access::{AccessArgs, ProgressArgs};
 use crate::{
@@ -57,7 +57,7 @@ pub(super) struct Pull {
 impl Verb for Pull {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let settings = Settings { keep_blobs: self.keep_blobs, ..Settings::default() };
-        let store = Store::with_settings(&globals.home.root, settings)?;
+        let store = globals.store_with(settings)?;
         self.rootfs.check()?;
         let mut access = self.access.clone().access();
         access.creds = access.creds.or_else(|| self.rootfs.creds());

@@ -73,7 +73,7 @@ pub(super) struct Push {
 
 impl Verb for Push {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let progress = Progress::new(self.progress.progress, self.quiet);
         let mut access = self.access.clone().access();
         access.creds = access.creds.or_else(|| self.layered.creds());
@@ -157,7 +157,7 @@ enum Format {
 
 impl Verb for Save {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let mut chosen: Vec<(StoredImage, Vec<String>)> = Vec::new();
         for typed in &self.image {
             let image = images::find(&store, typed)?;
@@ -222,7 +222,7 @@ pub(super) struct Load {
 
 impl Verb for Load {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         crate::home::make_private_directory(&globals.home.root)
             .with_context(|| format!("cannot make {}", globals.home.root.display()))?;
         let root = &globals.home.root;

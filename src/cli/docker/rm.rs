@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use rootfs::Store;
 use runtime::Containers;
 
 use crate::{
@@ -30,7 +29,10 @@ pub(super) struct Rm {
 
 impl Verb for Rm {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        if self.force {
+            self.end(globals);
+        }
+        let store = globals.store()?;
         let containers = Containers::open(&globals.home.runroot)?;
         report::each(&self.container, globals.personality, |name| {
             let container = match record::find(&globals.home, name) {
@@ -53,6 +55,20 @@ impl Verb for Rm {
     }
 }
 
+impl Rm {
+    /// Kills what runs, while an ordinary user has the power to: with the right to a container's files that
+    /// over its processes is given up. Whatever fails here does so again, and is told, when it is removed.
+    fn end(&self, globals: &Globals) {
+        for name in &self.container {
+            let ended = record::find(&globals.home, name)
+                .and_then(|container| launch::end(&globals.home, &container));
+            if let Err(error) = ended {
+                log::debug!("container {name}: {error:#}");
+            }
+        }
+    }
+}
+
 /// Remove all containers that have ended
 #[derive(Args, Debug)]
 pub(super) struct Prune {
@@ -66,7 +82,7 @@ impl Verb for Prune {
         if !self.force && !report::confirm("Remove all containers that have ended?")? {
             return Ok(ExitCode::SUCCESS);
         }
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let containers = Containers::open(&globals.home.runroot)?;
         for container in record::list(&globals.home)? {
             let condition = condition::of(&containers, &container)?;

@@ -127,7 +127,7 @@ impl FromStr for RootfsFlag {
 
 impl Verb for Run {
     fn run(mut self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let mut words = std::mem::take(&mut self.words);
         let command = words.split_off(usize::from(self.rootfs.is_none()).min(words.len()));
         // Before anything is pulled: a bad flag must not cost a download.

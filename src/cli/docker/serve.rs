@@ -5,7 +5,6 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 use anyhow::Context;
 use clap::Args;
 use registry::Server;
-use rootfs::Store;
 
 use super::access::AccessArgs;
 use crate::{
@@ -34,7 +33,7 @@ pub(super) struct Serve {
 
 impl Verb for Serve {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let served = Served::new(store, self.access.access(), self.upstream);
         let server = Server::start(self.addr, Arc::new(served))
             .with_context(|| format!("cannot listen on {}", self.addr))?;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     cli::{Globals, Verb},
-    launch, record,
+    launch, ordinary, record,
     report::advise,
 };
 
@@ -33,6 +33,7 @@ impl Verb for Start {
                 format!("run it here: crun-cargo start -a {}", self.container),
             ));
         }
+        ordinary::become_owner()?;
         let mut container = record::find(&globals.home, &self.container)?;
         container.lock()?;
         container.record.interactive |= self.interactive;

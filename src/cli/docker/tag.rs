@@ -84,7 +84,7 @@ pub(super) struct Rmi {
 
 impl Verb for Rmi {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         report::each_quietly(&self.image, globals.personality, |typed| {
             let name = typed.parse::<Reference>().map(|reference| reference.to_string());
             let name = name.ok().filter(|name| store.image(name).is_ok());
@@ -121,7 +121,7 @@ impl Verb for Prune {
         if !self.force && !report::confirm(question)? {
             return Ok(ExitCode::SUCCESS);
         }
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         if self.lost_rootfs {
             store.remove_lost_rootfs()?;
         }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use registry::{Reference, Source};
-use rootfs::{Store, git::Rootfs};
+use rootfs::git::Rootfs;
 
 use crate::{
     cli::{Globals, Verb},
@@ -34,7 +34,7 @@ pub(crate) struct Adopt {
 
 impl Verb for Adopt {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let truth = match self.repair_from {
             Some(source) => {
                 let (typed, access) = (source.to_string(), Access::default());

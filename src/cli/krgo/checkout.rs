@@ -3,10 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use rootfs::{
-    Store,
-    git::{ObjectId, Rootfs},
-};
+use rootfs::git::{ObjectId, Rootfs};
 
 use super::directory;
 use crate::{
@@ -38,7 +35,7 @@ pub(crate) struct Checkout {
 
 impl Verb for Checkout {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let directory = directory::existing(&store, self.rootfs.as_deref())?;
         let rootfs = Rootfs::new(&store, &directory);
         match &self.branch {

@@ -4,10 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 
 use anyhow::Context;
 use clap::Args;
-use rootfs::{
-    Store,
-    git::{Committed, Error, Message, Rootfs},
-};
+use rootfs::git::{Committed, Error, Message, Rootfs};
 
 use super::directory;
 use crate::{
@@ -47,7 +44,7 @@ pub(crate) struct Commit {
 
 impl Verb for Commit {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let directory = directory::existing(&store, self.rootfs.as_deref())?;
         let rootfs = Rootfs::new(&store, &directory);
         let latest = self.timestamp.map_or_else(epoch, |seconds| Ok(Some(seconds)))?;

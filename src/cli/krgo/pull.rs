@@ -112,7 +112,7 @@ impl Verb for Pull {
         rootfs.check()?;
         let shown = shown(&source);
         output::line(format_args!("Pulling image {shown} ..."))?;
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let access = Access { creds: rootfs.creds(), ..Access::default() };
         let typed = source.to_string();
         let wanted = Wanted { source, platform: None, policy: Policy::Always, access: &access };

@@ -61,7 +61,7 @@ impl PushArgs {
 
 impl Verb for Push {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let store = Store::open(&globals.home.root)?;
+        let store = globals.store()?;
         let image = image_of_rootfs(&store, self.layered.rootfs.as_deref(), &self.image)?;
         let access = Access { creds: self.layered.creds(), ..Access::default() };
         output::line(format_args!("Pushing image {} ...", hubless(&self.image)))?;

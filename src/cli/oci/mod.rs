@@ -120,10 +120,10 @@ fn globals(
     let typed = typed.swap_remove(0);
     let arguments = GlobalArgs::from_arg_matches(&typed)?;
     let systemd = arguments.systemd_cgroup.then_some(CgroupManager::Systemd);
-    let is_rootless = arguments.rootless != "false" && !home::is_root();
+    let is_rootless = arguments.rootless != "false" && home::is_users();
     let default = if is_rootless { CgroupManager::IfAllowed } else { CgroupManager::Cgroupfs };
     Ok(Globals {
-        home: Home::choose(None, arguments.root)?,
+        home: Home::of_states(arguments.root)?,
         cgroup_manager: systemd.or(arguments.cgroup_manager).unwrap_or(default),
         log: logger::Settings {
             debug: arguments.debug,
