@@ -1,14 +1,20 @@
-//! Links the release so that what the start of a container runs lies together: `start-order.ld`.
+//! Links the release so that what the start of a container runs, and what that reads, lies together.
 
 use std::env;
 
+const SCRIPTS: [&str; 2] = ["start-order.ld", "start-constants.ld"];
+
 fn main() {
-    println!("cargo::rerun-if-changed=start-order.ld");
+    for script in SCRIPTS {
+        println!("cargo::rerun-if-changed={script}");
+    }
     if env::var("PROFILE").as_deref() != Ok("release") {
         return;
     }
     let (Ok(here), Ok(out)) = (env::var("CARGO_MANIFEST_DIR"), env::var("OUT_DIR")) else { return };
-    println!("cargo::rustc-link-arg-bins=-Wl,-T,{here}/start-order.ld");
+    for script in SCRIPTS {
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{here}/{script}");
+    }
     // What integration/scripts/order-functions reads.
     println!("cargo::rustc-link-arg-bins=-Wl,-Map,{out}/crun-cargo.map");
 }
