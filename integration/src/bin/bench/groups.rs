@@ -5,6 +5,7 @@ mod image;
 mod oci;
 mod store;
 mod transfer;
+mod weight;
 
 use crate::{
     measure::{Candidate, Rounds},
@@ -39,6 +40,14 @@ pub(crate) const ALL: &[Group] = &[
     Group { name: "oci", what: "`run` of the bundle `runc spec` makes", run: oci::run },
     Group { name: "life", what: "`create`, `start` and `delete`", run: oci::life },
     Group { name: "exec", what: "one more process in a running container", run: oci::exec },
+    Group { name: "size", what: "peak memory and system calls", run: weight::size },
+    Group {
+        name: "parallel",
+        what: "containers per second, eight at a time",
+        run: weight::parallel,
+    },
+    Group { name: "fleet", what: "two hundred that stay", run: weight::fleet },
+    Group { name: "limit", what: "the smallest memory limit that is enough", run: weight::limit },
 ];
 
 fn version(rounds: &Rounds) -> Result<(), String> {

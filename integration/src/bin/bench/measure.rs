@@ -170,7 +170,8 @@ fn join(words: &[String]) -> String {
     quoted.join(" ")
 }
 
-fn peak(candidate: &Candidate) -> Option<u64> {
+/// Peak memory in KiB, of the command and what it waits for.
+pub(crate) fn peak(candidate: &Candidate) -> Option<u64> {
     if let Some(line) = &candidate.prepare {
         shell(line).ok()?;
     }

@@ -13,23 +13,23 @@ use crate::{
 };
 
 /// An OCI command line with a state directory of its own.
-struct Runtime {
-    name: String,
-    command: Vec<String>,
+pub(super) struct Runtime {
+    pub(super) name: String,
+    pub(super) command: Vec<String>,
 }
 
 impl Runtime {
-    fn words(&self, words: &[&str]) -> Vec<String> {
+    pub(super) fn words(&self, words: &[&str]) -> Vec<String> {
         self.command.iter().cloned().chain(words.iter().map(|word| (*word).to_owned())).collect()
     }
 
-    fn line(&self, words: &[&str]) -> String {
+    pub(super) fn line(&self, words: &[&str]) -> String {
         self.words(words).join(" ")
     }
 }
 
 /// Ours first, then every rival that is installed.
-fn runtimes(stage: &Stage) -> Vec<Runtime> {
+pub(super) fn runtimes(stage: &Stage) -> Vec<Runtime> {
     let mut all =
         vec![("crun-cargo".to_owned(), vec![program().display().to_string(), "oci".to_owned()])];
     for name in ["crun", "runc", "youki"] {
@@ -44,7 +44,7 @@ fn runtimes(stage: &Stage) -> Vec<Runtime> {
 }
 
 /// Writes a bundle whose process is `args`.
-fn bundle(stage: &Stage, name: &str, args: &[&str]) -> Result<String, String> {
+pub(super) fn bundle(stage: &Stage, name: &str, args: &[&str]) -> Result<String, String> {
     let place = stage.text(name);
     let busybox = peers::named("busybox").ok_or("busybox-static is needed")?;
     shell(&format!(
