@@ -96,3 +96,108 @@ fn config_prints_a_document_that_runs() {
         .success()
         .stdout("from the template\n");
 }
+
+/// A container of the current directory that lives until the file `stop` appears in it.
+fn living(env: &TestEnv) -> integration::Running {
+    container(env, |document| {
+        // The older generation: what its program is like stands in the file.
+        document["environment"] = json!(["PATH=/bin", "WHERE=file"]);
+        let rootfs = document["rootfs"].take();
+        document.as_object_mut().unwrap().remove("rootfs");
+        document.as_object_mut().unwrap().remove("mounts");
+        document["root_fs"] = rootfs;
+        document["mount_config"] = json!({});
+        document["cgroups"]["allow_all_devices"] = json!(true);
+    });
+    let script = "touch /ready; while [ ! -e /stop ]; do sleep 0.05; done; exit 5";
+    let running = nsinit(env, &["exec", "sh", "-c", script]).start();
+    env.eventually("the container is ready", || env.path("rootfs/ready").exists());
+    running
+}
+
+fn stop(env: &TestEnv, running: integration::Running) {
+    std::fs::write(env.path("rootfs/stop"), "").unwrap();
+    running.finish().code(5);
+}
+
+#[test]
+fn commands_join_the_running_container_two_at_once() {
+    let Some(env) = TestEnv::root() else { return };
+    let running = living(&env);
+    let join = |word: &str| {
+        nsinit(&env, &["exec", "sh", "-c", &format!("sleep 0.3; echo {word} $WHERE; hostname")])
+    };
+    let (one, two) = (join("one").start(), join("two").start());
+    one.finish().success().stdout("one file\nnsinit-box\n");
+    two.finish().success().stdout("two file\nnsinit-box\n");
+    // TRAP: the older version returned 255 here.
+    nsinit(&env, &["exec", "sh", "-c", "kill -9 $$"]).run().code(137);
+    env.run(["exec", "sh", "-c", "exit 9"]).code(9);
+    stop(&env, running);
+    env.traces().nothing_lives();
+}
+
+#[test]
+fn the_state_file_beside_the_document_tells_the_process_and_goes_with_it() {
+    let Some(env) = TestEnv::root() else { return };
+    // As after a crash: a process of that number that is another one.
+    let state = env.file("state.json", r#"{"init_pid": 1, "init_start_time": "12345"}"#);
+    let running = living(&env);
+    let document: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+    let pid = document["init_pid"].as_i64().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let time = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().to_owned();
+    assert_eq!(document["init_start_time"], json!(time));
+    assert_eq!(document["network_state"], json!({}));
+    assert!(
+        document["cgroup_paths"]["memory"].is_string() || document["cgroup_paths"][""].is_string()
+    );
+    // Known elsewhere, it is not started a second time.
+    let mut other = env.bare();
+    other.args(["nsinit", "--root"]).arg(env.path("elsewhere")).args(["exec", "true"]);
+    integration::Invocation::new(other)
+        .run()
+        .code(1)
+        .stderr_has("runs as process")
+        .one_clear_line();
+    stop(&env, running);
+    assert!(!state.exists());
+}
+
+#[test]
+fn functions_of_the_older_version_work_by_all_their_names() {
+    let Some(env) = TestEnv::root() else { return };
+    let list = nsinit(&env, &["exec", "--list"]).run().success().text();
+    let names: Vec<_> = list.lines().map(|line| line.split_at(10).0.trim_end()).collect();
+    assert_eq!(names, ["NAME", "exec", "ip", "mknod"]);
+    let running = living(&env);
+    nsinit(&env, &["exec", "--func", "mknod", "/dev/extra", "c", "1", "3"]).run().success();
+    nsinit(&env, &["exec", "ls", "-l", "/dev/extra"]).run().success().stdout_has("1,   3");
+    let few = nsinit(&env, &["exec", "--func", "mknod", "/dev/extra"]).run();
+    few.code(1).stderr_has("expected mknod to have 4 arguments not 1");
+    let table = nsinit(&env, &["exec", "--func", "ip"]).run().success().text();
+    let mut lines = table.lines();
+    assert_eq!(lines.next(), Some("NAME      MTU       MAC       FLAG          ADDRS"));
+    let row: Vec<_> = lines.next().unwrap().split_whitespace().collect();
+    assert_eq!(row, ["lo", "65536", "up|loopback", "127.0.0.1/8,::1/128"]);
+
+    let document = std::fs::read(env.path("state.json")).unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
+    let pid = document["init_pid"].to_string();
+    let called = |name: &str, words: &[&str]| {
+        let link = env.path(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(integration::program(), &link).unwrap();
+        }
+        let words = [&["--nspid", &pid, "--"], words].concat();
+        env.other(link.to_str().unwrap(), words).env("CRUN_CARGO_RUNROOT", env.runroot()).run()
+    };
+    called("nsenter-exec", &["sh", "-c", "hostname; exit 3"]).code(3).stdout("nsinit-box\n");
+    called("nsenter-mknod", &["/dev/second", "b", "8", "0"]).success();
+    called("nsenter-ip", &[]).success().stdout(&table);
+    nsinit(&env, &["exec", "ls", "-l", "/dev/second"]).run().success().stdout_has("8,   0");
+    let none = ["nsenter-exec", "--nspid", "1", "--", "true"];
+    nsinit(&env, &none).run().code(1).stderr_has("not the first one of a container");
+    stop(&env, running);
+}

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use configs::{Hook, Hooks, NamespaceKind, Process, Resources, Spec};
+use configs::{Device, Hook, Hooks, NamespaceKind, Process, Resources, Spec};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, openat},
@@ -20,7 +20,7 @@ use crate::{
     ContainerId, Error, ExecOptions, Result, Running, State, Status,
     cgroup::Cgroup,
     error::OrFail,
-    exec, hooks, network, onlookers, pid_file,
+    exec, hooks, network, node, onlookers, pid_file,
     process::send_signal,
     procfs::Procfs,
     rdt::Class,
@@ -281,6 +281,27 @@ impl Container {
     pub fn interfaces(&self) -> Result<Vec<network::InterfaceStatistics>> {
         let pid = self.status_and_pid()?.1.and_then(rustix::process::Pid::from_raw);
         pid.map_or(Ok(Vec::new()), network::statistics)
+    }
+
+    /// Its network interfaces with their addresses; see [`network::links`] for who may ask.
+    pub fn links(&self) -> Result<Vec<network::Link>> {
+        let (pid, _init) = self.first_process("look into")?;
+        network::links(pid)
+    }
+
+    /// Makes a device node in it. The node's owner is root.
+    pub fn make_node(&self, device: &Device) -> Result<()> {
+        let (pid, _init) = self.first_process("make a device node in")?;
+        node::make(pid, device)
+    }
+
+    /// Its first process, by number, and held, so that the number stays its own (D-36).
+    fn first_process(&self, verb: &str) -> Result<(Pid, OwnedFd)> {
+        let pid = self.status_and_pid()?.1.and_then(Pid::from_raw);
+        match (pid, self.open_init()?) {
+            (Some(pid), Some(init)) => Ok((pid, init)),
+            _ => Err(self.wrong_status(verb)),
+        }
     }
 
     /// All its processes, in our pid namespace.

@@ -54,6 +54,17 @@ pub fn run(
     spec: &Spec,
     options: Options,
 ) -> Result<ExitStatus> {
+    run_telling(containers, id, spec, options, |_| ())
+}
+
+/// Runs a container as [`run`] does, and shows it to `tell` once it is there.
+pub fn run_telling<T>(
+    containers: &Containers,
+    id: &ContainerId,
+    spec: &Spec,
+    options: Options,
+    tell: impl FnOnce(&Container) -> T,
+) -> Result<ExitStatus> {
     let Options { bundle, stdio, preserve_fds, init, pid_file, keep, keyboard } = options;
     let stdio = or_terminal(stdio, spec.process.as_ref().is_some_and(|process| process.terminal));
     let creation = CreateOptions { bundle, stdio, preserve_fds, init, pid_file: None };
@@ -64,6 +75,7 @@ pub fn run(
     if !spec.hooks.poststart.is_empty() {
         container.run_hooks("poststart", |hooks| &hooks.poststart, Status::Running)?;
     }
+    let _told = tell(&container);
     stay(&mut container, spec, keep, keyboard, &signals)
 }
 
@@ -93,7 +105,7 @@ fn stay(
         Some(running) => attend(running, keyboard, signals),
         None => Err(Error::NotFound(container.id().clone())),
     };
-    if keep {
+    if keep || container.is_checkpointed() {
         return status;
     }
     // How the program ended matters more than what could not be tidied up after it.

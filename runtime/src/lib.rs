@@ -38,6 +38,7 @@ mod id;
 mod id_maps;
 mod init;
 pub mod network;
+mod node;
 mod onlookers;
 mod options;
 mod pid_file;

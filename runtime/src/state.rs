@@ -380,8 +380,10 @@ impl StateDir {
 /// What every container has. Together with the others it is all a state directory can hold.
 const FILES: [&str; 3] = ["spec.json", INIT, "state.json"];
 
-/// What is there before the start or was marked, and what an update that was killed leaves.
-const RARE_FILES: [&str; 4] = [GATE, WATCHED, "spec.json.new", "state.json.new"];
+/// What is there before the start or was marked, after a checkpoint too, and what an update that was killed
+/// leaves.
+const RARE_FILES: [&str; 5] =
+    [GATE, WATCHED, crate::checkpoint::MARK, "spec.json.new", "state.json.new"];
 
 /// Opens the directory all states are in, made private (D-14) when missing.
 pub(crate) fn open_root(root: &Path) -> Result<OwnedFd> {

@@ -11,7 +11,7 @@ mod usage;
 
 use std::{
     ffi::{OsStr, OsString},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -33,6 +33,8 @@ pub(crate) struct Globals {
     pub(crate) log: logger::Settings,
     /// The personality in use, for the commands that describe it.
     pub(crate) personality: &'static Personality,
+    /// The program that dumps and restores, if it is not the installed one.
+    pub(crate) criu: Option<PathBuf>,
 }
 
 impl Globals {
@@ -170,7 +172,13 @@ fn choose(mut arguments: Vec<OsString>) -> (&'static Personality, Vec<OsString>)
         return (&docker::PERSONALITY, arguments);
     }
     let called = arguments.remove(0);
-    let by_name = match Path::new(&called).file_name().and_then(OsStr::to_str) {
+    let name = Path::new(&called).file_name().and_then(OsStr::to_str);
+    if let Some(name) = name.filter(|name| name.starts_with("nsenter-")) {
+        // Names that nsinit gave itself are commands of it.
+        arguments.insert(0, name.into());
+        return (&nsinit::PERSONALITY, arguments);
+    }
+    let by_name = match name {
         Some("runc" | "crun" | "crun-cargo-oci") => Some(&oci::PERSONALITY),
         Some("nsinit") => Some(&nsinit::PERSONALITY),
         Some("krgo") => Some(&krgo::PERSONALITY),

@@ -280,6 +280,9 @@ impl Tree<'_> {
         if stat.st_size == 0 && MOUNTED.contains(&path) {
             return Ok(());
         }
+        if path == STATE && is_nsinits(directory, name) {
+            return Ok(());
+        }
         found.push(Found::Added(path.to_vec(), stat));
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             self.added_below(directory, path, name, found, depth)?;
@@ -503,6 +506,17 @@ impl Tree<'_> {
             && (now.mode, now.uid, now.gid, now.rdev) == (was.mode, was.uid, was.gid, was.rdev)
             && now.xattrs == was.xattrs
     }
+}
+
+/// What nsinit keeps beside container.json while the container runs.
+const STATE: &[u8] = b"/state.json";
+
+fn is_nsinits(directory: &OwnedFd, name: &OsStr) -> bool {
+    let mut text = String::new();
+    rustix::fs::openat(directory, name, READ, Mode::empty())
+        .is_ok_and(|file| File::from(file).take(1 << 20).read_to_string(&mut text).is_ok())
+        && text.contains("\"init_pid\"")
+        && text.contains("\"init_start_time\"")
 }
 
 /// The name git has for a file's content.

@@ -3,7 +3,8 @@
 use std::{fs, process::Stdio};
 
 use super::{
-    CheckpointOptions, Record, common_flags, criu, external, failure, refuse_what_is_not_restored,
+    CheckpointOptions, MARK, Record, common_flags, criu, external, failure,
+    refuse_what_is_not_restored,
 };
 use crate::{Container, Error, Result, Status, error::OrFail};
 
@@ -25,10 +26,18 @@ pub(super) fn dump(container: &Container, options: &CheckpointOptions) -> Result
     fs::create_dir_all(&options.images).or_fail(|| format!("make {}", options.images.display()))?;
 
     #[allow(clippy::disallowed_methods, reason = "criu, found in the system's own directories")]
-    let mut command = std::process::Command::new(criu()?);
+    let mut command = std::process::Command::new(criu(options)?);
     command.arg("dump").args(common_flags(options, LOG)).arg("--tree").arg(pid.to_string());
     if options.leave_running {
         command.arg("--leave-running");
+    }
+    if let Some(server) = options.page_server {
+        let (address, port) = (server.ip().to_string(), server.port().to_string());
+        command.args(["--page-server", "--address", &address, "--port", &port]);
+    }
+    if !options.leave_running {
+        // Before its end, which somebody may be waiting for.
+        container.dir.write_new(MARK, &options.images)?;
     }
     for (number, (point, _)) in record.mounts.iter().enumerate() {
         command.arg("--external").arg(format!("mnt[{}]:m{number}", point.display()));
@@ -37,13 +46,17 @@ pub(super) fn dump(container: &Container, options: &CheckpointOptions) -> Result
     for name in record.stdio.iter().flatten().filter(|name| name.starts_with("file[")) {
         command.arg("--external").arg(name);
     }
-    let status = command
+    let dumped = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
-        .or_fail(|| "run criu")?;
-    if !status.success() {
+        .or_fail(|| "run criu");
+    if !dumped.as_ref().is_ok_and(|status| status.success()) {
+        if !options.leave_running {
+            container.dir.remove_file(MARK)?;
+        }
+        dumped?;
         return Err(failure("dump", options, LOG));
     }
     record.write(&options.images)

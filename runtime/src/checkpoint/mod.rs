@@ -11,6 +11,7 @@ mod restore;
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -36,12 +37,23 @@ pub struct CheckpointOptions {
     pub external_unix_sockets: bool,
     /// Locks of files may be held.
     pub file_locks: bool,
+    /// The session's leader is outside: a program on somebody's terminal.
+    pub shell_job: bool,
+    /// criu, if not where it is usually installed.
+    pub program: Option<PathBuf>,
+    /// Send the memory's pages to a criu page-server at this address instead of writing them.
+    pub page_server: Option<SocketAddr>,
 }
 
 impl Container {
     /// Dumps it; unless it is to go on, its processes are gone then, and it can be deleted.
     pub fn checkpoint(&self, options: &CheckpointOptions) -> Result<()> {
         dump::dump(self, options)
+    }
+
+    /// Whether its processes went into a dump: whoever ran it does not delete it then.
+    pub(crate) fn is_checkpointed(&self) -> bool {
+        self.dir.has(MARK)
     }
 }
 
@@ -67,6 +79,9 @@ struct Record {
     /// criu's names for the standard descriptors that lead outside.
     stdio: [Option<String>; 3],
 }
+
+/// In the state of a container that went into a dump.
+pub(crate) const MARK: &str = "checkpoint";
 
 /// Beside criu's images.
 const RECORD: &str = "crun-cargo.json";
@@ -106,21 +121,26 @@ fn common_flags(options: &CheckpointOptions, log: &str) -> Vec<String> {
         (options.tcp_established, "--tcp-established"),
         (options.external_unix_sockets, "--ext-unix-sk"),
         (options.file_locks, "--file-locks"),
+        (options.shell_job, "--shell-job"),
     ] {
         flags.extend(wanted.then(|| flag.to_owned()));
     }
     flags
 }
 
-/// The program, where distributions and its own Makefile put it.
-fn criu() -> Result<&'static Path> {
+/// The program: where the caller says, else where distributions and its own Makefile put it.
+fn criu(options: &CheckpointOptions) -> Result<&Path> {
     const PLACES: [&str; 4] =
         ["/usr/sbin/criu", "/usr/bin/criu", "/usr/local/sbin/criu", "/usr/local/bin/criu"];
-    PLACES
-        .iter()
-        .map(Path::new)
-        .find(|path| access(*path, Access::EXEC_OK).is_ok())
-        .ok_or_else(|| Error::Unsupported("checkpoints need criu, which is not installed".into()))
+    let there = |path: &&Path| access(*path, Access::EXEC_OK).is_ok();
+    match options.program.as_deref() {
+        Some(program) => Some(program).filter(there).ok_or_else(|| {
+            Error::Unsupported(format!("{} is not a program that can be run", program.display()))
+        }),
+        None => PLACES.iter().map(Path::new).find(there).ok_or_else(|| {
+            Error::Unsupported("checkpoints need criu, which is not installed".into())
+        }),
+    }
 }
 
 /// What a failed criu says in its log: its errors, the first of which is usually the reason.

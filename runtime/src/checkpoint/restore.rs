@@ -41,7 +41,7 @@ pub(super) fn restore(
 ) -> Result<Container> {
     refuse_what_is_not_restored(spec)?;
     let record = Record::read(&options.images)?;
-    let program = criu()?;
+    let program = criu(options)?;
     let place = spec.cgroup.as_ref().map(|cgroup| Place::choose(cgroup, id)).transpose()?;
     let mut made = Made::take_name(containers, id)?;
     let _lock = made.dir.lock()?;

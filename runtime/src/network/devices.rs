@@ -1,22 +1,19 @@
 //! Moving a device of the host into a container (OCI `netDevices`).
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
-};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use configs::{NetDevice, Network};
 use rustix::io::Errno;
 
 use super::{
-    IFA_ADDRESS, IFA_LOCAL, IFLA_IFNAME, SCOPE_UNIVERSE, UP, add_address, bring_up, index, link,
+    ADDRESS_HEADER, IFA_ADDRESS, IFA_LOCAL, IFLA_IFNAME, SCOPE_UNIVERSE, UP, add_address, address,
+    bring_up, index, link,
     netlink::{DUMP, GET_ADDRESS, Message, NEW_LINK, Netlink, attributes, number},
 };
 use crate::{Error, Result};
 
 const IFLA_NET_NS_FD: u16 = 28;
-/// The size of struct ifaddrmsg, and its flag for addresses that do not expire.
-const ADDRESS_HEADER: usize = 8;
+/// The flag of addresses that do not expire.
 const IFA_F_PERMANENT: u8 = 0x80;
 
 /// The device keeps the addresses an administrator gave it, which moving would take away.
@@ -64,12 +61,4 @@ fn addresses(netlink: &Netlink, index: u32) -> Result<Vec<Network>> {
         Some(Network { address, prefix })
     });
     Ok(wanted.collect())
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(|octets| Ipv4Addr::from(octets).into()),
-        16 => <[u8; 16]>::try_from(bytes).ok().map(|octets| Ipv6Addr::from(octets).into()),
-        _ => None,
-    }
 }

@@ -1,6 +1,7 @@
 //! A container's network interfaces: made on the host's side, by netlink.
 
 mod devices;
+mod links;
 mod netlink;
 mod statistics;
 #[cfg(test)]
@@ -8,11 +9,12 @@ mod tests;
 mod veth;
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, OwnedFd},
 };
 
 use configs::{Network, Route, Spec};
+pub use links::{Link, links};
 use netlink::{
     EXCLUSIVE_CREATE, GET_LINK, Message, NEW_ADDRESS, NEW_LINK, NEW_ROUTE, Netlink, number,
 };
@@ -44,6 +46,8 @@ const SCOPE_LINK: u8 = 253;
 const UNICAST: u8 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
+/// The size of struct ifaddrmsg.
+const ADDRESS_HEADER: usize = 8;
 
 /// Brings up the loopback device of the caller's network namespace. The kernel gives it its addresses.
 pub fn bring_up_loopback() -> Result<()> {
@@ -128,6 +132,14 @@ fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(|octets| Ipv4Addr::from(octets).into()),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(|octets| Ipv6Addr::from(octets).into()),
+        _ => None,
     }
 }
 

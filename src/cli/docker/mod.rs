@@ -278,6 +278,7 @@ fn globals(personality: &'static Personality, typed: Vec<ArgMatches>) -> anyhow:
                 .unwrap_or_default(),
         },
         personality,
+        criu: None,
     })
 }
 

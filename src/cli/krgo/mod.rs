@@ -46,5 +46,6 @@ fn globals(personality: &'static Personality, _: Vec<ArgMatches>) -> anyhow::Res
         cgroup_manager: super::CgroupManager::default(),
         log: logger::Settings::default(),
         personality,
+        criu: None,
     })
 }

@@ -1,6 +1,8 @@
 //! `checkpoint` and `restore`: a container into files and back, by criu.
 
 use std::{
+    fs,
+    net::SocketAddr,
     path::{Path, PathBuf, absolute},
     process::ExitCode,
 };
@@ -10,11 +12,14 @@ use clap::Args;
 use configs::nsinit::{Invocation, ProcessFlags};
 use runtime::{CheckpointOptions, ContainerId, Containers, foreground};
 
-use super::{create_flags::CreateArgs, exec, place, place::Id};
+use super::{create_flags::CreateArgs, exec, place, place::Id, state};
 use crate::{
     cli::{Globals, Verb},
     home,
 };
+
+/// Beside criu's images, as the later version left it: what the standard descriptors were.
+const DESCRIPTORS: &str = "descriptors.json";
 
 /// What dumping and restoring have in common.
 #[derive(Args, Debug)]
@@ -34,20 +39,25 @@ struct Images {
     /// Unix sockets may be connected to the outside
     #[arg(long)]
     ext_unix_sk: bool,
+
+    /// Its program may be on the terminal of a session outside
+    #[arg(long)]
+    shell_job: bool,
 }
 
 impl Images {
-    fn options(self, leave_running: bool) -> anyhow::Result<CheckpointOptions> {
+    fn options(self, globals: &Globals) -> anyhow::Result<CheckpointOptions> {
         let Some(images) = self.image_path else {
             bail!("The --image-path option isn't specified");
         };
         Ok(CheckpointOptions {
             images: absolute(images)?,
             work: self.work_path.map(absolute).transpose()?,
-            leave_running,
             tcp_established: self.tcp_established,
             external_unix_sockets: self.ext_unix_sk,
-            file_locks: false,
+            shell_job: self.shell_job,
+            program: globals.criu.clone(),
+            ..CheckpointOptions::default()
         })
     }
 }
@@ -63,12 +73,24 @@ pub(super) struct Checkpoint {
     /// Let it go on afterwards
     #[arg(long)]
     leave_running: bool,
+
+    /// Send the memory to a criu page-server
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    page_server: Option<SocketAddr>,
 }
 
 impl Verb for Checkpoint {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let options = self.images.options(self.leave_running)?;
-        self.id.load(globals)?.checkpoint(&options)?;
+        let Self { id, images, leave_running, page_server } = self;
+        let options = CheckpointOptions { leave_running, page_server, ..images.options(globals)? };
+        let container = id.load(globals)?;
+        // What the standard descriptors were cannot be asked for any more afterwards.
+        let pid = container.state()?.pid.context("the container is not running")?;
+        let descriptors = serde_json::to_string(&state::descriptors(pid))?;
+        container.checkpoint(&options)?;
+        let file = options.images.join(DESCRIPTORS);
+        fs::write(&file, descriptors)
+            .with_context(|| format!("cannot write {}", file.display()))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -91,7 +113,7 @@ pub(super) struct Restore {
 
 impl Verb for Restore {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let dump = self.images.options(false)?;
+        let dump = self.images.options(globals)?;
         let id = self.id.choose()?;
         let file = match self.config {
             Some(file) => Some(file),

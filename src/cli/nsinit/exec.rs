@@ -19,10 +19,12 @@ use runtime::{
     foreground::{self, Keyboard},
 };
 
-use super::{create_flags::CreateArgs, place, place::Id};
+use super::{
+    create_flags::CreateArgs, function::Function, place, place::Id, state_file::StateFile,
+};
 use crate::{
     cli::{CgroupManager, Globals, Verb},
-    home, output,
+    home,
 };
 
 #[derive(Args, Debug)]
@@ -70,9 +72,9 @@ pub(super) struct Exec {
     #[arg(long)]
     list: bool,
 
-    /// Function to run in the container: exec
-    #[arg(long, value_name = "NAME", default_value = "exec", value_parser = ["exec"])]
-    func: String,
+    /// What to do in the running container
+    #[arg(long, value_name = "NAME", value_enum, default_value_t)]
+    func: Function,
 
     #[command(flatten)]
     create: CreateArgs,
@@ -98,10 +100,11 @@ pub(crate) fn is_meant(words: &[OsString]) -> bool {
 impl Verb for Exec {
     fn run(mut self, globals: &Globals) -> anyhow::Result<ExitCode> {
         if self.list {
-            output::text(
-                "NAME         USAGE\nexec         execute a new command inside an existing container\n",
-            )?;
+            Function::list()?;
             return Ok(ExitCode::SUCCESS);
+        }
+        if self.func != Function::Exec {
+            return self.func.run(&self.id.load(globals)?, &self.command);
         }
         if self.command.is_empty() {
             bail!("no command: say what to run in the container");
@@ -185,9 +188,18 @@ impl Exec {
         if !self.no_resolv_conf {
             share_resolver(&mut spec);
         }
+        let directory = place::directory()?;
         let options =
-            foreground::Options { bundle: place::directory()?, ..foreground::Options::default() };
-        Ok(foreground::run(containers, id, &spec, options)?)
+            foreground::Options { bundle: directory.clone(), ..foreground::Options::default() };
+        // Without an id it is the directory's container, as the older version had it.
+        if self.id.is_given() || file != place::file_here()?.as_deref() {
+            return Ok(foreground::run(containers, id, &spec, options)?);
+        }
+        StateFile::check(&directory)?;
+        Ok(foreground::run_telling(containers, id, &spec, options, |container| {
+            let written = StateFile::write(&directory, container);
+            written.inspect_err(|error| log::warn!("{error:#}")).ok()
+        })?)
     }
 
     fn invocation(&self, id: &ContainerId) -> anyhow::Result<Invocation> {

@@ -5,14 +5,18 @@ mod checkpoint;
 mod config;
 mod create_flags;
 mod exec;
+mod function;
+mod init;
 mod oom;
 mod pause;
 mod place;
 mod state;
+mod state_file;
 mod stats;
 
-use std::path::PathBuf;
+use std::{fs::File, path::PathBuf};
 
+use anyhow::Context;
 use clap::{ArgMatches, Args, FromArgMatches};
 
 use super::{Command, Globals, Personality};
@@ -45,6 +49,16 @@ pub(crate) static PERSONALITY: Personality = Personality {
         Command::new::<pause::Unpause>("unpause", "Let a frozen container go on"),
         Command::new::<checkpoint::Checkpoint>("checkpoint", "Dump a container into files"),
         Command::new::<checkpoint::Restore>("restore", "Make a container of a dump"),
+        Command::new::<function::NsenterExec>("nsenter-exec", "Run a command, given a process"),
+        Command::new::<function::NsenterMknod>(
+            "nsenter-mknod",
+            "Make a device node, given a process",
+        ),
+        Command::new::<function::NsenterIp>(
+            "nsenter-ip",
+            "Show network interfaces, given a process",
+        ),
+        Command::new::<init::Init>("init", "Internal to the old program"),
     ],
 };
 
@@ -62,9 +76,13 @@ struct GlobalArgs {
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 
-    /// Append the log to this file [env: log]
+    /// Write the log to this file; the variable `log` names one to append to
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
+
+    /// The program for checkpoint and restore
+    #[arg(long, value_name = "PATH")]
+    criu: Option<PathBuf>,
 }
 
 fn globals(
@@ -73,6 +91,10 @@ fn globals(
 ) -> anyhow::Result<Globals> {
     let typed = typed.swap_remove(0);
     let arguments = GlobalArgs::from_arg_matches(&typed)?;
+    if let Some(file) = &arguments.log_file {
+        // The later version began it anew each time.
+        File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+    }
     Ok(Globals {
         // The same place as the main command's, so that both find one another's containers.
         home: Home::choose(None, arguments.root)?,
@@ -83,5 +105,6 @@ fn globals(
             format: logger::Format::Text,
         },
         personality,
+        criu: arguments.criu,
     })
 }

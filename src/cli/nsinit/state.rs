@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs, process::ExitCode};
 use anyhow::Context;
 use clap::Args;
 use configs::{NamespaceKind, nsinit};
+use runtime::Container;
 use serde_json::json;
 
 use super::place::Id;
@@ -24,12 +25,7 @@ impl Verb for State {
         let container = self.id.load(globals)?;
         let state = container.state()?;
         let pid = state.pid.context("the container is not running")?;
-        let cgroup = container.cgroup();
-        let cgroup_paths: BTreeMap<&str, String> = cgroup
-            .iter()
-            .flat_map(|cgroup| cgroup.place().paths())
-            .map(|(controller, path)| (controller, path.display().to_string()))
-            .collect();
+        let cgroup_paths = cgroup_paths(&container);
         let config = nsinit::write(&*container.spec()?)?;
         for warning in config.warnings {
             log::debug!("{warning}");
@@ -48,8 +44,15 @@ impl Verb for State {
     }
 }
 
+/// Controllers and the directories they are limited in.
+pub(super) fn cgroup_paths(container: &Container) -> BTreeMap<String, String> {
+    let cgroup = container.cgroup();
+    let paths = cgroup.iter().flat_map(|cgroup| cgroup.place().paths());
+    paths.map(|(name, path)| (name.to_owned(), path.display().to_string())).collect()
+}
+
 /// Field 22 of stat, proc(5), as a string.
-fn start_time(pid: i32) -> anyhow::Result<String> {
+pub(super) fn start_time(pid: i32) -> anyhow::Result<String> {
     let path = format!("/proc/{pid}/stat");
     let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     // The program's name, the second field, may contain anything but ends with the last parenthesis.
@@ -66,7 +69,7 @@ fn namespace_paths(pid: i32) -> BTreeMap<&'static str, String> {
 }
 
 /// What the standard descriptors are; empty where nobody may look.
-fn descriptors(pid: i32) -> Vec<String> {
+pub(super) fn descriptors(pid: i32) -> Vec<String> {
     let link = |fd| fs::read_link(format!("/proc/{pid}/fd/{fd}"));
     (0..3).map(|fd| link(fd).map(|it| it.display().to_string()).unwrap_or_default()).collect()
 }

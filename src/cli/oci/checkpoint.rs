@@ -65,6 +65,7 @@ impl Files {
             tcp_established: self.tcp_established,
             external_unix_sockets: self.ext_unix_sk,
             file_locks: self.file_locks,
+            ..CheckpointOptions::default()
         })
     }
 }

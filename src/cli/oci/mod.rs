@@ -131,6 +131,7 @@ fn globals(
             format: arguments.log_format,
         },
         personality,
+        criu: None,
     })
 }
 
