@@ -196,6 +196,7 @@ fn pull(store: &Store, wanted: &Wanted<'_>, progress: &Progress) -> anyhow::Resu
 pub(crate) fn name_of(source: &Source) -> String {
     let (path, tag) = match source {
         Source::Registry(reference) => return reference.to_string(),
+        Source::V1Static { name, .. } => return name.to_string(),
         Source::DockerArchive { name: Some(name), .. } => return name.to_string(),
         Source::DockerArchive { file, name: None } => (file, None),
         Source::OciLayout { directory, tag } => (directory, tag.as_deref()),

@@ -282,6 +282,19 @@ pub(crate) fn hide_ours(rootfs: &Path, spec: &mut Spec) {
     }
 }
 
+/// With the host's network comes the host's resolver; the old program left that to people.
+pub(crate) fn share_resolver(spec: &mut Spec) {
+    const FILE: &str = "/etc/resolv.conf";
+    let shares = spec.namespaces.get(NamespaceKind::Network).is_none()
+        && spec.namespaces.get(NamespaceKind::Mount).is_some();
+    let is_there = spec.mounts.iter().any(|mount| mount.destination == Path::new(FILE));
+    if shares && !is_there && fs::metadata(FILE).is_ok() {
+        let mut mount = Mount::bind(FILE.into(), FILE.into());
+        mount.set = configs::AttrFlags::RDONLY;
+        spec.mounts.push(mount);
+    }
+}
+
 /// The image's configuration with the command line's changes.
 fn config(
     image: Option<&ImageConfiguration>,

@@ -43,6 +43,6 @@ pub use line::{Fault, Line, Spoilt, Way};
 pub use need::{Need, announce as skip};
 pub use ordinary::Ordinary;
 pub use pty::Terminal;
-pub use registry::{Guard, PASSWORD, Registry, USER};
+pub use registry::{Guard, PASSWORD, Registry, USER, free_port};
 pub use spawn::{Invocation, Running};
 pub use traces::Traces;

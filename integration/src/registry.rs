@@ -210,7 +210,8 @@ fn configuration(
     text
 }
 
-fn free_port() -> SocketAddr {
+/// An address of this machine that nobody listens on.
+pub fn free_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free loopback port");
     listener.local_addr().expect("a bound socket has an address")
 }

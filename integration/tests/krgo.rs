@@ -42,6 +42,16 @@ impl Place {
         self.env.run(["pull", "-q", &name, "-r", "app", "-g"]).success();
     }
 
+    /// By the program's other name, which takes no flags of ours.
+    fn krgo(&self, words: &[&str]) -> Finished {
+        let mut command = self.env.bare();
+        command.arg("krgo").args(words);
+        integration::Invocation::new(command)
+            .env("CRUN_CARGO_ROOT", self.env.store())
+            .env("CRUN_CARGO_RUNROOT", self.env.runroot())
+            .run()
+    }
+
     fn branches(&self) -> Vec<String> {
         let listed = self.git(&["branch", "--format=%(refname:short)"]).success().text();
         listed.lines().map(str::to_owned).collect()
@@ -226,4 +236,96 @@ fn a_killed_pull_is_simply_done_again() {
     place.pull();
     assert!(!Path::new(&app.join("half")).exists());
     place.git(&["status", "--porcelain"]).success().stdout("");
+}
+
+/// Line by line, by both ways to ask for them.
+#[test]
+fn krgos_lines_are_krgos() {
+    let Some(place) = Place::new() else { return };
+    let name = place.registry.name("me/app:1");
+    let words = ["pull", &name, "-r", "app", "-g"];
+    let pulled = place.krgo(&words).success().text();
+    let branches = place.branches();
+    let ids: Vec<&str> = branches.iter().map(|branch| branch.rsplit_once('_').unwrap().1).collect();
+    let (base, top) = (ids[0], ids[1]);
+    let shown = &name;
+    let expected = format!(
+        "Pulling image {shown} ...\nImage ID: {top}\nPulling 2 layers:\n\t{base}\n\t{top}\n\
+         \tDone {base}\n\tDone {top}\nDownloading layers:\n\t{base} ... done\n\t{top} ... done\n\
+         Done. Rootfs of {shown} in app\n"
+    );
+    assert_eq!(pulled, expected);
+    fs::remove_dir_all(place.env.path("app")).unwrap();
+    let flag = [&words[..], &["--output", "krgo"]].concat();
+    place.env.run(flag).success().stdout(&expected);
+
+    fs::write(place.env.path("app/new"), "new").unwrap();
+    let commit = ["commit", "-r", "app", "-m", "x"];
+    let told = place.krgo(&commit).success().text();
+    let branch = place.git(&["branch", "--show-current"]).text().trim().to_owned();
+    let id = branch.rsplit_once('_').unwrap().1;
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[0], format!("Changes commited in {branch}"));
+    assert_eq!(lines[1], format!("Image ID: {id}"));
+    assert_eq!(lines[2], format!("Parent: {top}"));
+    // TRAP: krgo printed the sum of nothing, or no sum at all.
+    let sum = lines[3].strip_prefix("Checksum: tarsum.dev+sha256:").unwrap();
+    assert!(sum.len() == 64 && !sum.starts_with("e3b0c442"), "{sum}");
+    assert!(lines[4].strip_prefix("Layer size: ").unwrap().parse::<u64>().unwrap() > 1024);
+    assert_eq!(lines[5..], ["Done"]);
+    place.krgo(&commit).code(1).stderr_has("no changes to extract");
+
+    let name = place.registry.name("me/app:2");
+    let pushed = place.krgo(&["push", &name, "-r", "app"]).success();
+    pushed.stdout(&format!(
+        "Pushing image {name} ...\nPushing 3 layers:\n\t{base} ... done (already pushed)\n\
+         \t{top} ... done (already pushed)\n\t{id} ... done\nDone: {name}\n"
+    ));
+}
+
+/// An old tree in a museum: files, from a mount point, behind a web server.
+#[test]
+fn a_registry_of_2013_may_be_nothing_but_files() {
+    let Some(place) = Place::new() else { return };
+    place.pull();
+    let name = place.registry.name("me/app:1");
+    let tree = place.env.path("tree").display().to_string();
+    place.env.run(["push", "-q", "--to", "v1-static", &name, &tree]).success();
+    let moved = format!("v1-static:{tree}:museum/app:old");
+    place.env.run(["push", "-q", &name, &moved]).success();
+    let tags = fs::read_to_string(place.env.path("tree/v1/repositories/museum/app/tags")).unwrap();
+    assert!(tags.starts_with("{\"old\":"), "{tags}");
+    place.env.run(["pull", "-q", &moved, "-r", "from-files"]).success();
+    assert_eq!(fs::read_to_string(place.env.path("from-files/etc-file")).unwrap(), "two");
+    let mode = fs::metadata(place.env.path("from-files/bin/tool")).unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o4755);
+    place
+        .env
+        .run(["pull", "-q", &format!("v1-static:{tree}:museum/app:new")])
+        .failure()
+        .stderr_has("no such tag \"new\"");
+    place
+        .env
+        .run(["push", "-q", &name, "ssh://host/x:me/app:1"])
+        .failure()
+        .stderr_has("only be read");
+
+    if let Some(reason) = Need::Program("busybox", "busybox-static").missing() {
+        return integration::skip(&reason);
+    }
+    let address = integration::free_port().to_string();
+    let words = ["httpd", "-f", "-p", &address, "-h", &tree];
+    let server = place.env.other("busybox", words).start();
+    place
+        .env
+        .eventually("the web server answers", || std::net::TcpStream::connect(&address).is_ok());
+    let name = format!("{address}/museum/app:old");
+    let pull = ["pull", "-q", "--tls-verify=false", "--protocol", "v1", &name, "-r", "from-web"];
+    place.env.run(pull).success();
+    assert_eq!(fs::read_to_string(place.env.path("from-web/etc-file")).unwrap(), "two");
+    // Found out without being told, too.
+    let found = ["pull", "-q", "--tls-verify=false", &name, "-r", "found"];
+    place.env.run(found).success();
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    let _ = server.finish();
 }

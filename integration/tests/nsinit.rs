@@ -1,6 +1,8 @@
 //! nsinit's command line and its container.json.
 
-use integration::TestEnv;
+use std::{fs, path::Path};
+
+use integration::{Need, TestEnv};
 use serde_json::json;
 
 /// A minimal document of the second generation.
@@ -111,12 +113,16 @@ fn living(env: &TestEnv) -> integration::Running {
     });
     let script = "touch /ready; while [ ! -e /stop ]; do sleep 0.05; done; exit 5";
     let running = nsinit(env, &["exec", "sh", "-c", script]).start();
-    env.eventually("the container is ready", || env.path("rootfs/ready").exists());
+    // The file is written once the program runs, so it may be a moment later than the program's own.
+    let is_told = || {
+        fs::read_to_string(env.path("state.json")).is_ok_and(|text| text.contains("cgroup_paths"))
+    };
+    env.eventually("the container is ready", || env.path("rootfs/ready").exists() && is_told());
     running
 }
 
 fn stop(env: &TestEnv, running: integration::Running) {
-    std::fs::write(env.path("rootfs/stop"), "").unwrap();
+    fs::write(env.path("rootfs/stop"), "").unwrap();
     running.finish().code(5);
 }
 
@@ -143,10 +149,9 @@ fn the_state_file_beside_the_document_tells_the_process_and_goes_with_it() {
     // As after a crash: a process of that number that is another one.
     let state = env.file("state.json", r#"{"init_pid": 1, "init_start_time": "12345"}"#);
     let running = living(&env);
-    let document: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
     let pid = document["init_pid"].as_i64().unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let time = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().to_owned();
     assert_eq!(document["init_start_time"], json!(time));
     assert_eq!(document["network_state"], json!({}));
@@ -182,7 +187,7 @@ fn functions_of_the_older_version_work_by_all_their_names() {
     let row: Vec<_> = lines.next().unwrap().split_whitespace().collect();
     assert_eq!(row, ["lo", "65536", "up|loopback", "127.0.0.1/8,::1/128"]);
 
-    let document = std::fs::read(env.path("state.json")).unwrap();
+    let document = fs::read(env.path("state.json")).unwrap();
     let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
     let pid = document["init_pid"].to_string();
     let called = |name: &str, words: &[&str]| {
@@ -199,5 +204,176 @@ fn functions_of_the_older_version_work_by_all_their_names() {
     nsinit(&env, &["exec", "ls", "-l", "/dev/second"]).run().success().stdout_has("8,   0");
     let none = ["nsenter-exec", "--nspid", "1", "--", "true"];
     nsinit(&env, &none).run().code(1).stderr_has("not the first one of a container");
+    stop(&env, running);
+}
+
+/// Every sample document, in a network namespace that has the bridge some of them want.
+#[test]
+fn every_sample_runs() {
+    let Some(env) = TestEnv::with(&[Need::Root, Need::Program("ip", "iproute2")]) else { return };
+    let rootfs = env.rootfs("rootfs");
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/samples");
+    let block_device = block_device();
+    let mut ran = 0;
+    for entry in fs::read_dir(samples).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let mut text = fs::read_to_string(&path).unwrap();
+        match &block_device {
+            Some(number) => text = text.replace("8:0 ", &format!("{number} ")),
+            None if text.contains("8:0 ") => continue,
+            None => {}
+        }
+        let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        // One container of a name at a time, on a machine that may run several tests.
+        let cgroup = env.name(&name);
+        if document["ociVersion"].is_string() {
+            document["root"]["path"] = json!(rootfs);
+            document["linux"]["cgroupsPath"] = json!(format!("/{cgroup}"));
+        } else {
+            document["cgroups"]["name"] = json!(cgroup);
+            if document["rootfs"].is_string() {
+                document["rootfs"] = json!(rootfs);
+            }
+        }
+        fs::write(rootfs.join("container.json"), document.to_string()).unwrap();
+        let script = "ip link add ccs0 type bridge && ip addr add 172.31.255.1/24 dev ccs0 && \
+                      ip link set ccs0 up && exec \"$@\"";
+        let (program, runroot) = (integration::program(), env.runroot());
+        let words = [
+            &["-n", "sh", "-c", script, "sh", program.to_str().unwrap(), "nsinit", "--root"][..],
+            &[runroot.to_str().unwrap(), "exec", "sh", "-c", "echo it runs; exit 6"],
+        ];
+        let result = env.other("unshare", words.concat()).current_dir(&rootfs).run();
+        match name.as_str() {
+            // Refused with the reason where the kernel has no such module, never run without it.
+            "nested-apparmor" if !Path::new("/sys/kernel/security/apparmor").exists() => {
+                result.code(1).stderr_has("label").one_clear_line();
+            }
+            "nested-selinux" if !Path::new("/sys/fs/selinux/enforce").exists() => {
+                result.code(1).stderr_has("context").one_clear_line();
+            }
+            "flat-limits" if !has_controller("hugetlb") => {
+                result.code(1).stderr_has("hugetlb").one_clear_line();
+            }
+            // It has settings of kernels and machines that this one need not have.
+            "oci-full" => {}
+            _ => {
+                // Some have a terminal, which ends lines its own way.
+                let text = result.code(6).text();
+                assert_eq!(text.replace('\r', ""), "it runs\n", "{name}");
+                ran += 1;
+            }
+        }
+    }
+    assert!(ran >= 15, "{ran} samples ran");
+    env.traces().nothing_lives();
+}
+
+fn has_controller(name: &str) -> bool {
+    let known = fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    known.lines().any(|line| line.split_whitespace().next() == Some(name))
+}
+
+/// A disk of this machine, for a limit that names one.
+fn block_device() -> Option<String> {
+    let mut disks = fs::read_dir("/sys/block").ok()?.flatten();
+    let real = disks.find(|disk| !disk.file_name().to_string_lossy().starts_with("loop"))?;
+    Some(fs::read_to_string(real.path().join("dev")).ok()?.trim().to_owned())
+}
+
+/// A terminal: exit codes, the window's size, signals that are passed on.
+#[test]
+fn a_terminal_is_relayed_and_signals_are_forwarded() {
+    let Some(env) = TestEnv::root() else { return };
+    let config = container(&env, |_| {});
+    let config = config.to_str().unwrap();
+    let mut command = env.bare();
+    command.args(["nsinit", "--root"]).arg(env.runroot());
+    command.args(["exec", "--tty", "--config", config, "sh"]);
+    let mut terminal = integration::Terminal::start(&command);
+    terminal.expect("# ");
+    terminal.send("stty size\r");
+    terminal.expect("24 80");
+    terminal.resize(40, 100);
+    terminal.send("sleep 0.2; stty size; tty\r");
+    terminal.expect("40 100");
+    terminal.expect("/dev/");
+    terminal.send("exit 7\r");
+    assert_eq!(terminal.end().code(), Some(7));
+    assert!(terminal.is_cooked());
+
+    let script = "trap 'exit 3' USR1; touch /ready; while :; do sleep 0.05; done";
+    let running = nsinit(&env, &["exec", "--config", config, "sh", "-c", script]).start();
+    env.eventually("the trap is set", || env.path("rootfs/ready").exists());
+    running.signal(nix::sys::signal::Signal::SIGUSR1);
+    running.finish().code(3);
+    for (words, code) in
+        [(&["sh", "-c", "kill -9 $$"][..], 0), (&["/no/such/program"], 1), (&["/etc"], 1)]
+    {
+        // Process 1 of a pid namespace cannot kill itself (pid_namespaces(7)).
+        nsinit(&env, &[&["exec", "--config", config][..], words].concat()).run().code(code);
+    }
+}
+
+/// The old how-to's sample has no network but loopback; people who need one say so.
+#[test]
+fn the_hosts_network_can_be_asked_for() {
+    let Some(env) = TestEnv::root() else { return };
+    container(&env, |_| {});
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    let script = "readlink /proc/self/ns/net; cat /etc/resolv.conf 2>/dev/null | wc -c";
+    let inside = |words: &[&str]| {
+        nsinit(&env, &[&["exec"][..], words, &["sh", "-c", script]].concat()).run().success().text()
+    };
+    let alone = inside(&[]);
+    assert!(!alone.contains(own.to_str().unwrap()), "{alone}");
+    let size = fs::read("/etc/resolv.conf").map(|it| it.len()).unwrap_or_default();
+    assert_eq!(inside(&["--net", "host"]), format!("{}\n{size}\n", own.display()));
+    assert_eq!(inside(&["--net", "host", "--no-resolv-conf"]), format!("{}\n0\n", own.display()));
+    // The same door on the main command.
+    let main = env.run(["exec", "--net", "host", "hostname"]).success();
+    main.stdout("nsinit-box\n");
+}
+
+#[test]
+fn pause_stats_and_state_have_the_old_keys() {
+    let Some(env) = TestEnv::root() else { return };
+    let running = living(&env);
+    let json = |words: &[&str]| nsinit(&env, words).run().success().json();
+    let keys = |value: &serde_json::Value| -> Vec<String> {
+        value.as_object().unwrap().keys().cloned().collect()
+    };
+    let state = json(&["state"]);
+    let mut found = keys(&state);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "cgroup_paths",
+            "config",
+            "external_descriptors",
+            "id",
+            "init_process_pid",
+            "init_process_start",
+            "namespace_paths"
+        ]
+    );
+    assert_eq!(state["namespace_paths"].as_object().unwrap().len(), 6);
+    assert_eq!(state["external_descriptors"].as_array().unwrap().len(), 3);
+    let older = json(&["stats"]);
+    assert!(older["cgroup_stats"]["cpu_stats"]["cpu_usage"]["usage_in_kernelmode"].is_u64());
+    assert!(older["cgroup_stats"]["memory_stats"]["failcnt"].is_u64());
+    let later = json(&["stats", "--id", state["id"].as_str().unwrap()]);
+    assert!(later["Interfaces"].is_array());
+    assert!(later["CgroupStats"]["memory_stats"]["usage"]["usage"].is_u64());
+    nsinit(&env, &["pause"]).run().success();
+    nsinit(&env, &["exec", "true"]).run().code(1).stderr_has("paused");
+    nsinit(&env, &["unpause"]).run().success();
+    nsinit(&env, &["exec", "true"]).run().success();
+    nsinit(&env, &["checkpoint"])
+        .run()
+        .code(1)
+        .stderr_has("The --image-path option isn't specified");
     stop(&env, running);
 }

@@ -1,6 +1,6 @@
 //! What a caller can ask of a registry, or of files that hold an image.
 
-mod backoff;
+pub(crate) mod backoff;
 mod convert;
 mod download;
 mod fetch;
@@ -75,6 +75,7 @@ impl Client {
     pub fn resolve(&self, source: &Source, platform: &Platform) -> Result<Image> {
         match source {
             Source::Registry(name) => self.resolve_registry(name, platform),
+            Source::V1Static { place, name } => self.resolve_v1_static(place, name, platform),
             _ => self.local(source)?.resolve(source, platform),
         }
     }

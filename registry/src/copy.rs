@@ -36,6 +36,7 @@ pub fn copy(
     // Without digests there is nothing to copy byte for byte: such an image is made anew first.
     let platform = options.platform.clone().unwrap_or_default();
     let from = match from {
+        Source::V1Static { .. } => from_client.resolve(from, &platform)?.source,
         Source::Registry(_) if from_client.insists_on_v1() => {
             from_client.resolve(from, &platform)?.source
         }
@@ -61,6 +62,11 @@ pub fn copy(
         Ok(image.manifest.digest)
     };
     match to {
+        Source::V1Static { place, name } => {
+            let image = from_client.resolve(from, &platform)?;
+            v1::export(place, name, &image.manifest, &push)?;
+            Ok(image.manifest.digest)
+        }
         Source::Registry(name) if to_client.insists_on_v1() => to_v1(name),
         Source::Registry(name) => {
             match copy_documents((from_client, from), (to_client, to), options, &push) {

@@ -4,7 +4,7 @@
 
 mod docker;
 pub(crate) mod layout;
-mod tree;
+pub(crate) mod tree;
 pub(crate) mod write;
 
 use std::{collections::HashMap, io::Read, path::Path};
@@ -70,7 +70,7 @@ fn check_has_images(tree: &Tree) -> Result<()> {
 impl Local {
     pub(crate) fn open(source: &Source, scratch: &Path) -> Result<Self> {
         match source {
-            Source::Registry(_) => {
+            Source::Registry(_) | Source::V1Static { .. } => {
                 let problem = "a registry is not a file";
                 Err(Error::Unsupported { place: source.to_string(), problem })
             }

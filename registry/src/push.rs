@@ -84,6 +84,9 @@ impl Client {
                 other => other,
             };
         }
+        if let Source::V1Static { place, name } = to {
+            return v1::export(place, name, manifest, push).map(|()| manifest.digest.clone());
+        }
         self.push_v2(to, manifest, push)
     }
 
@@ -129,7 +132,7 @@ impl Destination {
         let name = match to {
             Source::OciLayout { tag, .. } | Source::OciArchive { tag, .. } => tag.clone(),
             Source::DockerArchive { name, .. } => name.as_ref().map(Reference::to_string),
-            Source::Directory(_) | Source::Registry(_) => None,
+            Source::Directory(_) | Source::Registry(_) | Source::V1Static { .. } => None,
         };
         Ok(Self::Files { writer: Mutex::new(Writer::create(to)?), name })
     }

@@ -32,6 +32,36 @@ pub enum Source {
     },
     /// `dir:DIR`: manifest and blobs as plain files
     Directory(PathBuf),
+    /// `v1-static:DIR:NAME`, `ssh://HOST/DIR:NAME`: the answers of a registry of 2013, as files
+    V1Static {
+        /// Where the files are
+        place: Place,
+        /// Which image of several
+        name: Reference,
+    },
+}
+
+/// Where files are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Here
+    Directory(PathBuf),
+    /// On another machine, read by ssh(1)
+    Ssh {
+        /// `[USER@]HOST`, as ssh(1) takes it
+        host: String,
+        /// The directory there
+        directory: String,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(directory) => write!(f, "v1-static:{}", directory.display()),
+            Self::Ssh { host, directory } => write!(f, "ssh://{host}{directory}"),
+        }
+    }
 }
 
 impl FromStr for Source {
@@ -42,8 +72,8 @@ impl FromStr for Source {
         let Some((transport, rest)) = text.split_once(':') else {
             return text.parse().map(Self::Registry);
         };
-        if matches!(transport, "oci" | "oci-archive" | "docker-archive" | "dir") && rest.is_empty()
-        {
+        const FILES: [&str; 5] = ["oci", "oci-archive", "docker-archive", "dir", "v1-static"];
+        if FILES.contains(&transport) && rest.is_empty() {
             return Err(bad("the path is missing"));
         }
         match transport {
@@ -63,6 +93,28 @@ impl FromStr for Source {
                 Ok(Self::DockerArchive { file: path, name: name.map(str::parse).transpose()? })
             }
             "dir" => Ok(Self::Directory(rest.into())),
+            "v1-static" => {
+                let (path, name) = path_and_name(rest);
+                let name = name.ok_or_else(|| bad("the image's name after the path is missing"))?;
+                Ok(Self::V1Static { place: Place::Directory(path), name: name.parse()? })
+            }
+            "ssh" => {
+                let rest =
+                    rest.strip_prefix("//").ok_or_else(|| bad("it is not ssh://HOST/DIR"))?;
+                let slash =
+                    rest.find('/').ok_or_else(|| bad("the path after the host is missing"))?;
+                let (host, rest) = rest.split_at(slash);
+                // What begins like an option would be one for ssh.
+                if host.is_empty() || host.starts_with('-') {
+                    return Err(bad("that is no host"));
+                }
+                let (directory, name) = rest.split_once(':').unwrap_or((rest, ""));
+                if name.is_empty() {
+                    return Err(bad("the image's name after the path is missing"));
+                }
+                let (host, directory) = (host.to_owned(), directory.to_owned());
+                Ok(Self::V1Static { place: Place::Ssh { host, directory }, name: name.parse()? })
+            }
             _ => text.parse().map(Self::Registry),
         }
     }
@@ -93,6 +145,7 @@ impl fmt::Display for Source {
                 ("docker-archive", file, name.as_ref().map(Reference::to_string))
             }
             Self::Directory(directory) => ("dir", directory, None),
+            Self::V1Static { place, name } => return write!(f, "{place}:{name}"),
         };
         write!(f, "{transport}:{}", path.display())?;
         name.map_or(Ok(()), |name| write!(f, ":{name}"))
@@ -113,13 +166,17 @@ mod tests {
             "docker-archive:a.tar",
             "docker-archive:a.tar:docker.io/library/debian:jessie",
             "dir:/tmp/d",
+            "v1-static:/mnt/tree:docker.io/library/debian:jessie",
+            "ssh://me@host/srv/tree:docker.io/me/app:1",
             "docker.io/library/debian:jessie",
         ] {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
         let hub = "docker.io/library/debian:jessie";
         assert_eq!("docker://debian:jessie".parse::<Source>().unwrap().to_string(), hub);
-        assert!("oci:".parse::<Source>().is_err());
+        for bad in ["oci:", "v1-static:/x", "ssh://host/x", "ssh://-oProxyCommand=x/y:z", "ssh:x"] {
+            assert!(bad.parse::<Source>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -269,7 +269,7 @@ fn before_command(personality: &Personality) -> clap::Command {
         .disable_help_subcommand(true)
         .disable_version_flag(true)
         .arg(flag("help", 'h').help("Print help"))
-        .arg(flag("version", 'V').help("Print version"))
+        .arg(flag("version", 'V').short_alias('v').help("Print version"))
 }
 
 /// One command's parser.

@@ -16,6 +16,7 @@ use crate::{
     Cause, Error, Image, Platform, Reference, Result, Source, layer,
     local::{layout::blob_name, write::Writer},
     push::Push,
+    source::Place,
     v1,
 };
 
@@ -60,6 +61,20 @@ impl Client {
     pub(super) fn resolve_v1(&self, name: &Reference, platform: &Platform) -> Result<Image> {
         let layout = self.converted(|directory| {
             v1::pull(self, name, directory)?;
+            Ok(layout(directory))
+        })?;
+        self.local(&layout)?.resolve(&layout, platform)
+    }
+
+    /// The same, from files.
+    pub(super) fn resolve_v1_static(
+        &self,
+        place: &Place,
+        name: &Reference,
+        platform: &Platform,
+    ) -> Result<Image> {
+        let layout = self.converted(|directory| {
+            v1::pull_static(place, name, directory)?;
             Ok(layout(directory))
         })?;
         self.local(&layout)?.resolve(&layout, platform)

@@ -133,7 +133,7 @@ impl fmt::Display for Tree {
 }
 
 /// Opens a regular file. Not a FIFO that blocks for ever, and not a link to somewhere else.
-fn open(path: &Path) -> Result<(File, u64)> {
+pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = file.map_err(failed("open", path))?;

@@ -63,7 +63,7 @@ impl Writer {
             Source::OciArchive { file, .. } => (Format::Layout, Sink::archive(file)?),
             Source::DockerArchive { file, .. } => (Format::Docker, Sink::archive(file)?),
             Source::Directory(directory) => (Format::Directory, Sink::directory(directory)?),
-            Source::Registry(_) => {
+            Source::Registry(_) | Source::V1Static { .. } => {
                 let problem = "a registry is not a file";
                 return Err(Error::Unsupported { place: to.to_string(), problem });
             }

@@ -9,22 +9,21 @@ use std::{
 use oci_spec::image::{Descriptor, Digest};
 use serde_json::{Map, Value};
 
-use super::{check_id, session::Session};
+use super::{Origin, check_id, files::Files, session::Session};
 use crate::{
     Client, Error, Reference, Result, Source,
     digest::Hasher,
     error::Cause,
     layer::{self, Compression},
     local::write::Writer,
-    manifest::{DOCKER_LAYER_GZIP, DOCKER_LAYER_TAR, DOCKER_MANIFEST},
+    manifest::{self, DOCKER_LAYER_GZIP, DOCKER_LAYER_TAR, DOCKER_MANIFEST},
     push::Push,
     schema1,
-    transport::{Method, header},
+    source::Place,
+    transport::Method,
 };
 
 const MAX_LAYERS: usize = 1_000;
-const PAYLOAD_CHECKSUM: header::HeaderName =
-    header::HeaderName::from_static("x-docker-payload-checksum");
 
 /// Pulls an image from a v1 registry into the OCI layout at `layout`.
 ///
@@ -32,13 +31,22 @@ const PAYLOAD_CHECKSUM: header::HeaderName =
 /// some servers send, which then must be right.
 pub(crate) fn pull(client: &Client, name: &Reference, layout: &Path) -> Result<()> {
     let (session, _) = Session::open(client, name, Method::GET, bytes::Bytes::new())?;
-    let id = image_id(&session, name)?;
-    let ancestry = ancestry(&session, &id)?;
+    into_layout(&session, name, layout)
+}
+
+/// The same from files.
+pub(crate) fn pull_static(place: &Place, name: &Reference, layout: &Path) -> Result<()> {
+    into_layout(&Files::new(place, name), name, layout)
+}
+
+fn into_layout(origin: &dyn Origin, name: &Reference, layout: &Path) -> Result<()> {
+    let id = image_id(origin, name)?;
+    let ancestry = ancestry(origin, &id)?;
     let to = Source::OciLayout { directory: layout.to_owned(), tag: None };
     let mut writer = Writer::create(&to)?;
     let (mut layers, mut diff_ids, mut history, mut newest) = (vec![], vec![], vec![], Map::new());
     for id in ancestry.iter().rev() {
-        let (fetched, json) = fetch(&session, id, layout)?;
+        let (fetched, json) = fetch(origin, id, layout)?;
         history.push(schema1::history_entry(&json, false));
         newest = json;
         put(&mut writer, &fetched)?;
@@ -59,8 +67,26 @@ pub(crate) fn pull(client: &Client, name: &Reference, layout: &Path) -> Result<(
     writer.finish()
 }
 
-fn image_id(session: &Session, name: &Reference) -> Result<String> {
-    let tags = session.json(&format!("/v1/repositories/{}/tags", session.repository))?;
+/// Reads a document.
+fn document(origin: &dyn Origin, path: &str) -> Result<(Vec<u8>, Option<String>)> {
+    let mut bytes = Vec::new();
+    let checksum = origin.read(path, &mut |block| {
+        bytes.extend_from_slice(block);
+        let limit = manifest::MAX_DOCUMENT;
+        match u64::try_from(bytes.len()) {
+            Ok(length) if length <= limit => Ok(()),
+            _ => Err(Error::TooLarge { what: path.to_owned(), limit }),
+        }
+    })?;
+    Ok((bytes, checksum))
+}
+
+fn json(origin: &dyn Origin, path: &str) -> Result<Value> {
+    crate::json::parse_value(&document(origin, path)?.0, origin.what())
+}
+
+fn image_id(origin: &dyn Origin, name: &Reference) -> Result<String> {
+    let tags = json(origin, &format!("/v1/repositories/{}/tags", origin.repository()))?;
     let tag = name.tag().unwrap_or("latest");
     let id = tags.get(tag).and_then(Value::as_str);
     let Some(id) = id else {
@@ -69,21 +95,23 @@ fn image_id(session: &Session, name: &Reference) -> Result<String> {
         let nearest = crate::client::nearest_tags(tag, &known);
         return Err(Error::UnknownTag { name: name.name(), tag: tag.to_owned(), nearest });
     };
-    check_id(id, &session.what)?;
+    check_id(id, origin.what())?;
     Ok(id.to_owned())
 }
 
 /// The layers' names, newest first.
-fn ancestry(session: &Session, id: &str) -> Result<Vec<String>> {
-    let list = session.json(&format!("/v1/images/{id}/ancestry"))?;
-    let refuse =
-        |problem: &str| Error::Document { what: session.what.clone(), problem: problem.to_owned() };
+fn ancestry(origin: &dyn Origin, id: &str) -> Result<Vec<String>> {
+    let list = json(origin, &format!("/v1/images/{id}/ancestry"))?;
+    let refuse = |problem: &str| Error::Document {
+        what: origin.what().to_owned(),
+        problem: problem.to_owned(),
+    };
     let list = list.as_array().ok_or_else(|| refuse("its ancestry is no list"))?;
     let ids: Vec<String> = list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
     if ids.is_empty() || ids.len() > MAX_LAYERS || ids.len() != list.len() {
         return Err(refuse("its ancestry is malformed"));
     }
-    ids.iter().try_for_each(|id| check_id(id, &session.what))?;
+    ids.iter().try_for_each(|id| check_id(id, origin.what()))?;
     Ok(ids)
 }
 
@@ -111,21 +139,26 @@ fn put(writer: &mut Writer, layer: &Fetched) -> Result<()> {
 
 /// Fetches a layer and its description, as often as needed: without digests and sizes there is nothing to
 /// continue from.
-fn fetch(session: &Session, id: &str, layout: &Path) -> Result<(Fetched, Map<String, Value>)> {
-    let mut backoff = session.layers.backoff();
+fn fetch(origin: &dyn Origin, id: &str, layout: &Path) -> Result<(Fetched, Map<String, Value>)> {
+    let mut backoff = origin.backoff();
     loop {
-        match fetch_once(session, id, layout) {
-            Err(error) if backoff.wait_after_interruption(&error) => {}
-            other => return other,
+        let fetched = fetch_once(origin, id, layout);
+        let again = match (&fetched, &mut backoff) {
+            (Err(error), Some(backoff)) => backoff.wait_after_interruption(error),
+            _ => false,
+        };
+        if !again {
+            return fetched;
         }
     }
 }
 
-fn fetch_once(session: &Session, id: &str, layout: &Path) -> Result<(Fetched, Map<String, Value>)> {
-    let answer = session
-        .send(&session.layers, session.call(Method::GET, &format!("/v1/images/{id}/json")))?;
-    let checksum = answer.header(PAYLOAD_CHECKSUM).map(str::to_owned);
-    let json = answer.read_all(crate::manifest::MAX_DOCUMENT)?;
+fn fetch_once(
+    origin: &dyn Origin,
+    id: &str,
+    layout: &Path,
+) -> Result<(Fetched, Map<String, Value>)> {
+    let (json, checksum) = document(origin, &format!("/v1/images/{id}/json"))?;
     let path = layout.join(format!(".v1.{}.partial", std::process::id()));
     let failed = |source| Error::File { doing: "write", path: path.clone(), source };
     let partial = Partial(path.clone());
@@ -136,15 +169,13 @@ fn fetch_once(session: &Session, id: &str, layout: &Path) -> Result<(Fetched, Ma
     payload.update(&json);
     payload.update(b"\n");
     let mut compressed = Hasher::default();
-    let at = format!("/v1/images/{id}/layer");
-    let mut body = session.send(&session.layers, session.call(Method::GET, &at))?.into_reader();
     let mut size = 0;
-    while let Some(block) = body.next_block()? {
-        payload.update(&block);
-        compressed.update(&block);
-        file.write_all(&block).map_err(failed)?;
+    origin.read(&format!("/v1/images/{id}/layer"), &mut |block| {
+        payload.update(block);
+        compressed.update(block);
         size += u64::try_from(block.len()).unwrap_or_default();
-    }
+        file.write_all(block).map_err(failed)
+    })?;
     let found = payload.finish();
     if let Some(expected) = checksum.filter(|it| it.starts_with("sha256:")) {
         let expected = crate::parse_digest(&expected)?;
@@ -159,6 +190,6 @@ fn fetch_once(session: &Session, id: &str, layout: &Path) -> Result<(Fetched, Ma
         Compression::Gzip => DOCKER_LAYER_GZIP,
     };
     let blob = Descriptor::new(media_type.into(), size, compressed.finish());
-    let json = crate::json::parse(&json, &session.what)?;
+    let json = crate::json::parse(&json, origin.what())?;
     Ok((Fetched { file: partial, blob, diff_id }, json))
 }

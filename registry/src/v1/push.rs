@@ -22,11 +22,11 @@ const CHECKSUM: header::HeaderName = header::HeaderName::from_static("x-docker-c
 const PAYLOAD: header::HeaderName = header::HeaderName::from_static("x-docker-checksum-payload");
 
 /// One layer as the protocol sees it.
-struct Link {
-    id: String,
+pub(super) struct Link {
+    pub(super) id: String,
     /// Exactly the bytes whose checksum is taken.
-    json: Vec<u8>,
-    blob: Descriptor,
+    pub(super) json: Vec<u8>,
+    pub(super) blob: Descriptor,
 }
 
 /// Pushes an image to a v1 registry. Layers that it has already are not sent; the same image gives the same
@@ -40,10 +40,7 @@ pub(crate) fn push(
     let what = to.familiar();
     let config = read_config(manifest, push, &what)?;
     let links = chain(manifest, &config, &what)?;
-    let last = links.last().ok_or_else(|| Error::Document {
-        what,
-        problem: "it has no layers, which this protocol cannot say".to_owned(),
-    })?;
+    let last = newest(&links, &what)?;
     let tag = to.tag().unwrap_or("latest");
     let mut list: Vec<Value> = links.iter().map(|link| json!({"id": link.id})).collect();
     if let Some(newest) = list.last_mut().and_then(Value::as_object_mut) {
@@ -64,7 +61,15 @@ pub(crate) fn push(
     session.send(&session.index, call).map(drop)
 }
 
-fn read_config(
+/// The image itself, as the protocol sees it: its uppermost layer.
+pub(super) fn newest<'a>(links: &'a [Link], what: &str) -> Result<&'a Link> {
+    links.last().ok_or_else(|| Error::Document {
+        what: what.to_owned(),
+        problem: "it has no layers, which this protocol cannot say".to_owned(),
+    })
+}
+
+pub(super) fn read_config(
     manifest: &Raw<ImageManifest>,
     push: &Push<'_>,
     what: &str,
@@ -76,7 +81,7 @@ fn read_config(
     manifest::config(bytes, blob, what)
 }
 
-fn open(push: &Push<'_>, blob: &Descriptor) -> Result<Box<dyn Read + Send>> {
+pub(super) fn open(push: &Push<'_>, blob: &Descriptor) -> Result<Box<dyn Read + Send>> {
     let failed = |source| Error::Transfer {
         doing: format!("open blob {} to push it", blob.digest()),
         source,
@@ -162,7 +167,7 @@ fn plain(layer: Box<dyn Read + Send>, media_type: &str) -> Result<Box<dyn Read +
 }
 
 /// Names the layers after what they contain and stand on, and describes each from the image's history.
-fn chain(
+pub(super) fn chain(
     manifest: &Raw<ImageManifest>,
     config: &Raw<ImageConfiguration>,
     what: &str,

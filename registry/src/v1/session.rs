@@ -6,13 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde_json::Value;
 
+use super::{Each, Origin};
 use crate::{
     Client, Error, Reference, Result,
-    client::host::{Call, Host},
-    json,
-    manifest::MAX_DOCUMENT,
+    client::{
+        backoff::Backoff,
+        host::{Call, Host},
+    },
     registries::Endpoint,
     transport::{Method, Reach, Response, Url, header},
 };
@@ -55,8 +56,10 @@ impl Session {
         let mut call = session.call(method, &path).with(TOKEN, "true");
         call.body = body;
         call.expected = &[404];
+        let is_read = call.method == Method::GET;
         let answer = session.send(&session.index, call)?;
-        if answer.status() == 404 {
+        // Files behind any web server need no index: whether the image is there is seen by its tags.
+        if answer.status() == 404 && !is_read {
             return Err(missing());
         }
         let text = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
@@ -99,21 +102,6 @@ impl Session {
         }
     }
 
-    /// Fetches a document that must be there.
-    pub(super) fn document(&self, path: &str) -> Result<Vec<u8>> {
-        let mut call = self.call(Method::GET, path);
-        call.expected = &[404];
-        let answer = self.send(&self.layers, call)?;
-        if answer.status() == 404 {
-            return Err(Error::UnknownName { name: self.what.clone() });
-        }
-        answer.read_all(MAX_DOCUMENT)
-    }
-
-    pub(super) fn json(&self, path: &str) -> Result<Value> {
-        json::parse_value(&self.document(path)?, &self.what)
-    }
-
     pub(super) fn dressed<'a>(&self, mut call: Call<'a>) -> Call<'a> {
         if let Some(token) = &self.token {
             call = call.with(header::AUTHORIZATION, &format!("Token {token}"));
@@ -140,6 +128,35 @@ impl Session {
     }
 }
 
+impl Origin for Session {
+    fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    fn what(&self) -> &str {
+        &self.what
+    }
+
+    fn read(&self, path: &str, each: Each<'_>) -> Result<Option<String>> {
+        let mut call = self.call(Method::GET, path);
+        call.expected = &[404];
+        let answer = self.send(&self.layers, call)?;
+        if answer.status() == 404 {
+            return Err(Error::UnknownName { name: self.what.clone() });
+        }
+        let checksum = answer.header(PAYLOAD_CHECKSUM).map(str::to_owned);
+        let mut body = answer.into_reader();
+        while let Some(block) = body.next_block()? {
+            each(&block)?;
+        }
+        Ok(checksum)
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(self.layers.backoff())
+    }
+}
+
 /// Whether a registry speaks this protocol and not its successor.
 pub(crate) fn is_spoken(client: &Client, name: &Reference) -> Result<bool> {
     let missing = || Error::UnknownName { name: name.name() };
@@ -158,6 +175,9 @@ pub(crate) fn is_spoken(client: &Client, name: &Reference) -> Result<bool> {
     call.expected = &[404];
     Ok(host.send_once(&call)?.status() == 200)
 }
+
+const PAYLOAD_CHECKSUM: header::HeaderName =
+    header::HeaderName::from_static("x-docker-payload-checksum");
 
 pub(super) const TOKEN: header::HeaderName = header::HeaderName::from_static("x-docker-token");
 

@@ -44,6 +44,10 @@ pub(super) struct ConfiguredArgs {
     #[arg(long, value_name = "NAME")]
     pub(super) id: Option<ContainerId>,
 
+    /// Leave /etc/resolv.conf alone when the network is shared
+    #[arg(long)]
+    no_resolv_conf: bool,
+
     /// When to pull: always, missing, newer, never
     #[arg(long, value_name = "POLICY", default_value = "missing", hide_possible_values = true)]
     pull: Policy,
@@ -93,6 +97,9 @@ impl ConfiguredArgs {
         let mut spec = lowered.value;
         if globals.cgroup_manager == CgroupManager::Disabled {
             spec.cgroup = None;
+        }
+        if !self.no_resolv_conf {
+            launch::share_resolver(&mut spec);
         }
         let store = globals.store()?;
         let base = match &self.image {

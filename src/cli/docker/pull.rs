@@ -8,7 +8,10 @@ use rootfs::Settings;
 
 use super::access::{AccessArgs, ProgressArgs};
 use crate::{
-    cli::{Globals, Verb, krgo::RootfsArgs},
+    cli::{
+        Globals, Verb,
+        krgo::{self, RootfsArgs},
+    },
     images::{self, Policy, Wanted},
     output,
     progress::Progress,
@@ -18,7 +21,8 @@ use crate::{
 /// Pull an image
 ///
 /// Besides registries, images can be taken from oci:DIR[:TAG], oci-archive:FILE[:TAG],
-/// docker-archive:FILE[:NAME] and dir:DIR.
+/// docker-archive:FILE[:NAME], dir:DIR, v1-static:DIR:NAME and ssh://HOST/DIR:NAME, files that a registry of 2013
+/// would have answered with.
 #[derive(Args, Debug)]
 pub(super) struct Pull {
     /// Image to pull, such as `debian:jessie`
@@ -69,6 +73,12 @@ impl Verb for Pull {
                 "--all-tags: one directory cannot be several images",
                 "pull one tag",
             ));
+        }
+        if self.rootfs.is_krgo() {
+            let (name, source) = (self.image.to_string(), self.image);
+            let wanted =
+                Wanted { source, platform: self.platform, policy: self.policy, access: &access };
+            return krgo::tell_pull(&store, &name, &wanted, &self.rootfs);
         }
         for source in sources {
             let name = source.to_string();

@@ -29,7 +29,7 @@ use crate::{
 /// Push an image to a registry, or into files
 ///
 /// What the registry has already is not sent again. Besides registries, images can be written to
-/// oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME] and dir:DIR.
+/// oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR and v1-static:DIR:NAME.
 #[derive(Args, Debug)]
 pub(super) struct Push {
     /// Push every tag of the repository that is here
@@ -66,9 +66,14 @@ pub(super) struct Push {
     /// Image, by name or id
     image: String,
 
+    /// Write a directory of this form: v1-static, what a registry of 2013 answers, for any web server to
+    /// offer
+    #[arg(long, value_name = "FORM", value_parser = ["v1-static"], requires = "destination")]
+    to: Option<String>,
+
     /// Where to push it, when not to the place its name says
     #[arg(value_name = "DESTINATION", conflicts_with = "all_tags")]
-    destination: Option<Source>,
+    destination: Option<String>,
 }
 
 impl Verb for Push {
@@ -77,6 +82,9 @@ impl Verb for Push {
         let progress = Progress::new(self.progress.progress, self.quiet);
         let mut access = self.access.clone().access();
         access.creds = access.creds.or_else(|| self.layered.creds());
+        if self.layered.is_krgo() {
+            return krgo::tell_push(&store, &self.image.parse()?, &access, &self.layered);
+        }
         self.layered.name_image(&store, &self.image)?;
         let names =
             if self.all_tags { all_tags(&store, &self.image)? } else { vec![self.image.clone()] };
@@ -87,10 +95,7 @@ impl Verb for Push {
         let mut digest = None;
         for name in &names {
             let image = images::find(&store, name)?;
-            let to = match &self.destination {
-                Some(destination) => destination.clone(),
-                None => Source::Registry(name.parse::<Reference>()?),
-            };
+            let to = self.place(name)?;
             progress.say(&format!("{to}"));
             let pushed = transfer::push(&store, &image, &to, &access, sending, &progress)?;
             output::line(&pushed)?;
@@ -101,6 +106,17 @@ impl Verb for Push {
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Push {
+    /// Where an image goes that has this name here.
+    fn place(&self, name: &str) -> anyhow::Result<Source> {
+        match (&self.destination, &self.to) {
+            (Some(directory), Some(form)) => Ok(format!("{form}:{directory}:{name}").parse()?),
+            (Some(destination), None) => Ok(destination.parse()?),
+            (None, _) => Ok(Source::Registry(name.parse()?)),
+        }
     }
 }
 

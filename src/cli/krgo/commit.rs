@@ -37,6 +37,10 @@ pub(crate) struct Commit {
     #[arg(long, value_name = "SECONDS")]
     timestamp: Option<i64>,
 
+    /// Tell what is done in the lines of: krgo
+    #[arg(long, value_name = "PROGRAM", value_parser = ["krgo"])]
+    output: Option<String>,
+
     /// Give the new image this name
     #[arg(short, long, value_name = "IMAGE")]
     tag: Option<registry::Reference>,
@@ -56,7 +60,7 @@ impl Verb for Commit {
             exclude: &self.exclude,
             large: None,
         };
-        let is_krgo = globals.personality.name == super::PERSONALITY.name;
+        let is_krgo = self.output.is_some() || globals.personality.name == super::PERSONALITY.name;
         let committed = match rootfs.commit(&message) {
             Err(error) if is_krgo && !is_harmless(&error) => {
                 output::note(format_args!("Something went wrong: {error}"));

@@ -11,8 +11,8 @@ mod push;
 pub(crate) use adopt::Adopt;
 pub(crate) use checkout::Checkout;
 pub(crate) use commit::Commit;
-pub(crate) use pull::RootfsArgs;
-pub(crate) use push::PushArgs;
+pub(crate) use pull::{RootfsArgs, tell as tell_pull};
+pub(crate) use push::{PushArgs, tell as tell_push};
 
 use clap::ArgMatches;
 
@@ -24,7 +24,7 @@ pub(crate) static PERSONALITY: Personality = Personality {
     name: "krgo",
     about: "Image layers as branches of a git repository",
     failure: 1,
-    version_note: None,
+    version_note: Some("krgo version krgo 1.5.0 (docker 1.5.0)"),
     augment: |command| command,
     globals_anywhere: false,
     globals,

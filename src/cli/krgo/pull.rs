@@ -38,6 +38,10 @@ pub(crate) struct RootfsArgs {
     #[arg(long, value_name = "BYTES", value_parser = large)]
     git_large: Option<u64>,
 
+    /// Tell what is done in the lines of: krgo
+    #[arg(long, value_name = "PROGRAM", value_parser = ["krgo"])]
+    output: Option<String>,
+
     /// Speak the registry protocol of this version
     #[arg(short = 'v', value_name = "VERSION", hide = true)]
     version: Option<String>,
@@ -54,6 +58,11 @@ impl RootfsArgs {
     /// Whether a root filesystem was asked for.
     pub(crate) fn is_wanted(&self) -> bool {
         self.rootfs.is_some() || self.git_layering
+    }
+
+    /// Whether krgo's lines were asked for.
+    pub(crate) fn is_krgo(&self) -> bool {
+        self.output.is_some()
     }
 
     /// The login, for commands that have no other way to say it.
@@ -110,36 +119,45 @@ impl Verb for Pull {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let Self { image: source, rootfs } = self;
         rootfs.check()?;
-        let shown = shown(&source);
-        output::line(format_args!("Pulling image {shown} ..."))?;
         let store = globals.store()?;
         let access = Access { creds: rootfs.creds(), ..Access::default() };
         let typed = source.to_string();
         let wanted = Wanted { source, platform: None, policy: Policy::Always, access: &access };
-        // Standard output has krgo's lines; whoever watches a terminal sees more beside them.
-        let quiet = !std::io::IsTerminal::is_terminal(&std::io::stderr());
-        let progress = Progress::new(progress::Mode::Auto, quiet);
-        let image = images::ensure(&store, &typed, &wanted, &progress)?;
-        drop(progress);
-        let layers = rootfs::git::layer_ids(&image);
-        let id = layers.last().cloned().unwrap_or_default();
-        output::line(format_args!("Image ID: {id}"))?;
-        output::line(format_args!("Pulling {} layers:", layers.len()))?;
-        for id in &layers {
-            output::line(format_args!("\t{id}"))?;
-        }
-        for id in &layers {
-            output::line(format_args!("\tDone {id}"))?;
-        }
-        output::line("Downloading layers:")?;
-        let (directory, _) = rootfs.make(&store, &image)?;
-        for (id, layer) in layers.iter().zip(&image.layers) {
-            let size = megabytes(layer.blob.size());
-            output::line(format_args!("\t{id} ({size} MB) ... done"))?;
-        }
-        output::line(format_args!("Done. Rootfs of {shown} in {}", directory.display()))?;
-        Ok(ExitCode::SUCCESS)
+        tell(&store, &typed, &wanted, &rootfs)
     }
+}
+
+/// Pulls an image into a directory, and tells it in krgo's lines.
+pub(crate) fn tell(
+    store: &Store,
+    typed: &str,
+    wanted: &Wanted<'_>,
+    rootfs: &RootfsArgs,
+) -> anyhow::Result<ExitCode> {
+    let shown = shown(&wanted.source);
+    output::line(format_args!("Pulling image {shown} ..."))?;
+    // Standard output has krgo's lines; whoever watches a terminal sees more beside them.
+    let quiet = !std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let progress = Progress::new(progress::Mode::Auto, quiet);
+    let image = images::ensure(store, typed, wanted, &progress)?;
+    drop(progress);
+    let layers = rootfs::git::layer_ids(&image);
+    let id = layers.last().cloned().unwrap_or_default();
+    output::line(format_args!("Image ID: {id}"))?;
+    output::line(format_args!("Pulling {} layers:", layers.len()))?;
+    for id in &layers {
+        output::line(format_args!("\t{id}"))?;
+    }
+    for id in &layers {
+        output::line(format_args!("\tDone {id}"))?;
+    }
+    output::line("Downloading layers:")?;
+    let (directory, _) = rootfs.make(store, &image)?;
+    for id in &layers {
+        output::line(format_args!("\t{id} ... done"))?;
+    }
+    output::line(format_args!("Done. Rootfs of {shown} in {}", directory.display()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The name as krgo showed it: with `library/` and the tag, without the hub.
@@ -152,22 +170,4 @@ pub(super) fn shown(source: &Source) -> String {
 pub(super) fn hubless(reference: &Reference) -> String {
     let full = reference.to_string();
     full.strip_prefix("docker.io/").unwrap_or(&full).to_owned()
-}
-
-/// Millions of bytes with two digits after the point.
-fn megabytes(size: u64) -> String {
-    let hundredths = size.saturating_add(5_000) / 10_000;
-    format!("{}.{:02}", hundredths / 100, hundredths % 100)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_millions_of_bytes() {
-        for (size, text) in [(0, "0.00"), (12_340_000, "12.34"), (999_995_000, "1000.00")] {
-            assert_eq!(megabytes(size), text);
-        }
-    }
 }

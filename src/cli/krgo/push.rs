@@ -36,12 +36,21 @@ pub(crate) struct PushArgs {
     #[arg(short, long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
 
+    /// Tell what is done in the lines of: krgo
+    #[arg(long, value_name = "PROGRAM", value_parser = ["krgo"])]
+    output: Option<String>,
+
     /// Log in, this time only
     #[arg(short, long, value_name = "USER:PASSWORD")]
     user: Option<String>,
 }
 
 impl PushArgs {
+    /// Whether krgo's lines were asked for.
+    pub(crate) fn is_krgo(&self) -> bool {
+        self.output.is_some()
+    }
+
     /// The login, for commands that have no other way to say it.
     pub(crate) fn creds(&self) -> Option<String> {
         login::typed(self.user.as_deref())
@@ -62,28 +71,38 @@ impl PushArgs {
 impl Verb for Push {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let store = globals.store()?;
-        let image = image_of_rootfs(&store, self.layered.rootfs.as_deref(), &self.image)?;
         let access = Access { creds: self.layered.creds(), ..Access::default() };
-        output::line(format_args!("Pushing image {} ...", hubless(&self.image)))?;
-        let layers = rootfs::git::layer_ids(&image);
-        output::line(format_args!("Pushing {} layers:", layers.len()))?;
-        let there = Mutex::new(HashMap::new());
-        let tell = |blob: &oci_spec::image::Descriptor, sent| {
-            let exists = matches!(sent, registry::Progress::Exists | registry::Progress::Mounted);
-            let mut there = there.lock().unwrap_or_else(PoisonError::into_inner);
-            *there.entry(blob.digest().clone()).or_insert(false) |= exists;
-        };
-        let to = Source::Registry(self.image.clone());
-        transfer::push_telling(&store, &image, &to, &access, &tell)?;
-        let there = there.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for (id, layer) in layers.iter().zip(&image.layers) {
-            let known = there.get(layer.blob.digest()).copied().unwrap_or(true);
-            let end = if known { "done (already pushed)" } else { "done" };
-            output::line(format_args!("\t{id} ... {end}"))?;
-        }
-        output::line(format_args!("Done: {}", page(&self.image)))?;
-        Ok(ExitCode::SUCCESS)
+        tell(&store, &self.image, &access, &self.layered)
     }
+}
+
+/// Pushes the image a root filesystem shows, and tells it in krgo's lines.
+pub(crate) fn tell(
+    store: &Store,
+    name: &Reference,
+    access: &Access,
+    layered: &PushArgs,
+) -> anyhow::Result<ExitCode> {
+    let image = image_of_rootfs(store, layered.rootfs.as_deref(), name)?;
+    output::line(format_args!("Pushing image {} ...", hubless(name)))?;
+    let layers = rootfs::git::layer_ids(&image);
+    output::line(format_args!("Pushing {} layers:", layers.len()))?;
+    let there = Mutex::new(HashMap::new());
+    let tell = |blob: &oci_spec::image::Descriptor, sent| {
+        let exists = matches!(sent, registry::Progress::Exists | registry::Progress::Mounted);
+        let mut there = there.lock().unwrap_or_else(PoisonError::into_inner);
+        *there.entry(blob.digest().clone()).or_insert(false) |= exists;
+    };
+    let to = Source::Registry(name.clone());
+    transfer::push_telling(store, &image, &to, access, &tell)?;
+    let there = there.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (id, layer) in layers.iter().zip(&image.layers) {
+        let known = there.get(layer.blob.digest()).copied().unwrap_or(true);
+        let end = if known { "done (already pushed)" } else { "done" };
+        output::line(format_args!("\t{id} ... {end}"))?;
+    }
+    output::line(format_args!("Done: {}", page(name)))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The image that a root filesystem shows, which gets the name it is to be pushed under.

@@ -1,5 +1,7 @@
 //! The flags that change the template, of `config` and `exec`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use configs::nsinit::{CreateFlags, Level, NamespaceFlag, VethFlags};
 
@@ -127,6 +129,21 @@ impl CreateArgs {
     /// Whether any was given. (`--rootfs` alone also changes a file's.)
     pub(super) fn is_given(&self) -> bool {
         *self != Self::default()
+    }
+
+    /// Whether all that was given is said of a file's container as well: its root, its network.
+    pub(super) fn suits_a_file(&self) -> bool {
+        let (rootfs, net) = (self.rootfs.clone(), self.net.clone());
+        *self == Self { rootfs, net, ..Self::default() }
+    }
+
+    /// Another network than the file's, if one was asked for: none of its own, or a path to join.
+    pub(super) fn network(&self) -> Option<Option<PathBuf>> {
+        match &self.net {
+            NamespaceFlag::Private => None,
+            NamespaceFlag::Host => Some(None),
+            NamespaceFlag::Path(path) => Some(Some(path.into())),
+        }
     }
 
     pub(super) fn flags(self) -> CreateFlags {

@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,7 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use configs::{
-    Mount, NamespaceKind, Spec,
+    NamespaceKind, Spec,
     nsinit::{self, Invocation, ProcessFlags},
 };
 use runtime::{
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     cli::{CgroupManager, Globals, Verb},
-    home,
+    home, launch, output,
 };
 
 #[derive(Args, Debug)]
@@ -111,7 +112,7 @@ impl Verb for Exec {
         }
         let file = match self.config.take() {
             Some(file) => Some(file),
-            None if self.create.is_given() && self.create.rootfs.is_none() => None,
+            None if !self.create.suits_a_file() => None,
             None => place::file_here()?,
         };
         let id = self.name(file.as_deref())?;
@@ -181,25 +182,39 @@ impl Exec {
         }
         let mut spec = lowered.value;
         let rootfs = spec.root.path.clone();
-        crate::launch::hide_ours(&rootfs, &mut spec);
+        launch::hide_ours(&rootfs, &mut spec);
         if globals.cgroup_manager == CgroupManager::Disabled {
             spec.cgroup = None;
         }
-        if !self.no_resolv_conf {
-            share_resolver(&mut spec);
+        if file.is_some()
+            && let Some(network) = self.create.network()
+        {
+            use_network(&mut spec, network);
         }
+        if !self.no_resolv_conf {
+            launch::share_resolver(&mut spec);
+        }
+        let is_alone = has_loopback_only(&spec);
         let directory = place::directory()?;
         let options =
             foreground::Options { bundle: directory.clone(), ..foreground::Options::default() };
         // Without an id it is the directory's container, as the older version had it.
-        if self.id.is_given() || file != place::file_here()?.as_deref() {
-            return Ok(foreground::run(containers, id, &spec, options)?);
+        let status = if self.id.is_given() || file != place::file_here()?.as_deref() {
+            foreground::run(containers, id, &spec, options)?
+        } else {
+            StateFile::check(&directory)?;
+            foreground::run_telling(containers, id, &spec, options, |container| {
+                let written = StateFile::write(&directory, container);
+                written.inspect_err(|error| log::warn!("{error:#}")).ok()
+            })?
+        };
+        if file.is_some() && is_alone && status.code() != 0 && io::stderr().is_terminal() {
+            output::note(
+                "note: this container has no network but its own loopback; with `--net host` it \
+                 shares this machine's",
+            );
         }
-        StateFile::check(&directory)?;
-        Ok(foreground::run_telling(containers, id, &spec, options, |container| {
-            let written = StateFile::write(&directory, container);
-            written.inspect_err(|error| log::warn!("{error:#}")).ok()
-        })?)
+        Ok(status)
     }
 
     fn invocation(&self, id: &ContainerId) -> anyhow::Result<Invocation> {
@@ -245,15 +260,15 @@ fn is_taken(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<Error>(), Some(Error::Exists(_)))
 }
 
-/// With the host's network comes the host's resolver; the old program left that to people.
-fn share_resolver(spec: &mut Spec) {
-    const FILE: &str = "/etc/resolv.conf";
-    let shares = spec.namespaces.get(NamespaceKind::Network).is_none()
-        && spec.namespaces.get(NamespaceKind::Mount).is_some();
-    let is_there = spec.mounts.iter().any(|mount| mount.destination == Path::new(FILE));
-    if shares && !is_there && fs::metadata(FILE).is_ok() {
-        let mut mount = Mount::bind(FILE.into(), FILE.into());
-        mount.set = configs::AttrFlags::RDONLY;
-        spec.mounts.push(mount);
-    }
+/// Another network than the file's: the host's, or one that exists.
+fn use_network(spec: &mut Spec, join: Option<PathBuf>) {
+    spec.namespaces.set(NamespaceKind::Network, join.map(Some));
+    spec.interfaces.clear();
+    spec.routes.clear();
+}
+
+fn has_loopback_only(spec: &Spec) -> bool {
+    spec.namespaces.creates(NamespaceKind::Network)
+        && spec.interfaces.is_empty()
+        && spec.net_devices.is_empty()
 }

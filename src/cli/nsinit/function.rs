@@ -180,7 +180,9 @@ impl Nsenter {
             None => Stdio::Inherit,
         };
         let options = ExecOptions { stdio, ..ExecOptions::default() };
-        Ok(ExitCode::from(foreground::exec(container, &process, options, Keyboard::Attached)?.code()))
+        Ok(ExitCode::from(
+            foreground::exec(container, &process, options, Keyboard::Attached)?.code(),
+        ))
     }
 }
 

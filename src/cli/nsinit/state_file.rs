@@ -30,9 +30,11 @@ struct Known {
 }
 
 impl StateFile {
-    /// Writes it for a container that runs now. One that a crash left behind is replaced.
-    pub(super) fn write(directory: &Path, container: &Container) -> anyhow::Result<Self> {
-        let pid = container.state()?.pid.context("the container has ended already")?;
+    /// Writes it for a container that runs now; one that has ended by now needs none. What a crash left
+    /// behind is replaced.
+    pub(super) fn write(directory: &Path, container: &Container) -> anyhow::Result<Option<Self>> {
+        let Some(pid) = container.state()?.pid else { return Ok(None) };
+        let Ok(start_time) = start_time(pid) else { return Ok(None) };
         let interfaces = container.spec()?.interfaces.clone();
         // With a prefix the whole name is the kernel's to know.
         let veth = interfaces.first().filter(|interface| !interface.host_name_is_prefix);
@@ -42,7 +44,7 @@ impl StateFile {
         );
         let document = json!({
             "init_pid": pid,
-            "init_start_time": start_time(pid)?,
+            "init_start_time": start_time,
             "network_state": network,
             "cgroup_paths": cgroup_paths(container),
         });
@@ -52,7 +54,7 @@ impl StateFile {
             .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path))
             .and_then(|mut file| file.write_all(document.to_string().as_bytes()))
             .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self(path))
+        Ok(Some(Self(path)))
     }
 
     /// Refuses to start what is running already, known to another place than ours. A process of that

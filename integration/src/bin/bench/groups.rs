@@ -2,6 +2,7 @@
 
 mod change;
 mod image;
+mod legacy;
 mod oci;
 mod store;
 mod transfer;
@@ -37,6 +38,13 @@ pub(crate) const ALL: &[Group] = &[
     Group { name: "copy", what: "the same between two registries", run: transfer::copy },
     Group { name: "check", what: "every byte of a store with a gigabyte", run: store::check },
     Group { name: "images", what: "a list of a thousand images", run: store::images },
+    Group {
+        name: "layered",
+        what: "an image into a directory, plain and with branches",
+        run: legacy::pull,
+    },
+    Group { name: "branch", what: "three changed files become a branch", run: legacy::commit },
+    Group { name: "nsinit", what: "`exec` from container.json", run: legacy::exec },
     Group { name: "oci", what: "`run` of the bundle `runc spec` makes", run: oci::run },
     Group { name: "life", what: "`create`, `start` and `delete`", run: oci::life },
     Group { name: "exec", what: "one more process in a running container", run: oci::exec },
