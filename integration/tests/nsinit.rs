@@ -270,9 +270,13 @@ fn every_sample_runs() {
     env.traces().nothing_lives();
 }
 
+/// On version 1 a mounted one, on version 2 one the root has.
 fn has_controller(name: &str) -> bool {
-    let known = fs::read_to_string("/proc/cgroups").unwrap_or_default();
-    known.lines().any(|line| line.split_whitespace().next() == Some(name))
+    let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let mounted = text("/proc/self/cgroup");
+    let mut mounted = mounted.lines().filter_map(|line| line.split(':').nth(1));
+    mounted.any(|names| names.split(',').any(|it| it == name))
+        || text("/sys/fs/cgroup/cgroup.controllers").split_whitespace().any(|it| it == name)
 }
 
 /// A disk of this machine, for a limit that names one.

@@ -105,7 +105,7 @@ impl Tree {
         let mut new = path.as_os_str().to_owned();
         new.push(format!(".{}.partial", std::process::id()));
         let new = PathBuf::from(new);
-        let mut file = File::create(&new).map_err(failed("create", &new))?;
+        let mut file = File::create_new(&new).map_err(failed("create", &new))?;
         let filled =
             fill(&mut file).and_then(|()| fs::rename(&new, path).map_err(failed("write", path)));
         if filled.is_err() {

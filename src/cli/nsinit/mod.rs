@@ -14,7 +14,7 @@ mod state;
 mod state_file;
 mod stats;
 
-use std::{fs::File, path::PathBuf};
+use std::{fs::OpenOptions, path::PathBuf};
 
 use anyhow::Context;
 use clap::{ArgMatches, Args, FromArgMatches};
@@ -93,7 +93,9 @@ fn globals(
     let arguments = GlobalArgs::from_arg_matches(&typed)?;
     if let Some(file) = &arguments.log_file {
         // The later version began it anew each time.
-        File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+        let mut options = OpenOptions::new();
+        let begun = options.write(true).create(true).truncate(true).open(file);
+        begun.with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(Globals {
         // The same place as the main command's, so that both find one another's containers.
