@@ -234,7 +234,9 @@ fn processes_are_born_in_their_cgroup() {
         .arg("--runroot")
         .arg(env.runroot())
         .args(run)
-        .with(|command| drop(command.stdin(Stdio::null())))
+        .with(|command| {
+            command.stdin(Stdio::null());
+        })
         .run()
         .success()
         .stdout("0::/\n");

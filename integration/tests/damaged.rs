@@ -33,16 +33,19 @@ fn survives<'a>(env: &TestEnv, words: impl IntoIterator<Item = &'a str>, what: &
     run
 }
 
+/// What a registry says to a request for a path, where it does not tell the truth.
+type Answer = Box<dyn Fn(&str) -> Option<Response> + Send>;
+
 /// A registry of one image whose documents and challenges are what the test has put there.
 struct Liar {
-    answer: Arc<Mutex<Box<dyn Fn(&str) -> Option<Response> + Send>>>,
+    answer: Arc<Mutex<Answer>>,
     server: Server,
 }
 
 impl Liar {
     fn new() -> Self {
         let image = images::busybox().build();
-        let answer: Box<dyn Fn(&str) -> Option<Response> + Send> = Box::new(|_| None);
+        let answer: Answer = Box::new(|_| None);
         let answer = Arc::new(Mutex::new(answer));
         let asked = answer.clone();
         let server = Server::start(move |request| {

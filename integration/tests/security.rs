@@ -708,7 +708,7 @@ fn names_given_to_verbs_are_not_paths() {
 fn an_images_own_directories_cannot_lead_out() {
     let Some(env) = TestEnv::root() else { return };
     let canary = Canary::plant(&env);
-    let out = canary.directory.display().to_string();
+    let out = canary.directory().display().to_string();
     let links = [Entry::symlink("way", &out), Entry::symlink("fds", "/proc/self/fd")];
     let cases: [(&str, serde_json::Value); 5] = [
         ("WorkingDir", json!("/way")),

@@ -148,13 +148,12 @@ fn find_or_make(root: &Root, mount: &Mount, kind: FileType) -> Result<(OwnedFd, 
         Ok(found) if is_directory || file_type(&found)? != FileType::Symlink => {
             return Ok((found, Way::Plain));
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_never_a_link(name) => {
             // Not looked for by any other way: a link may appear in this moment.
-            if is_never_a_link(name) {
-                let made = places::make_plain_directories(root, name).or_fail(what)?;
-                return Ok((made, Way::Plain));
-            }
+            let made = places::make_plain_directories(root, name).or_fail(what)?;
+            return Ok((made, Way::Plain));
         }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         _ if mount.no_follow || is_never_a_link(name) => {
             return Err(Error::Unsafe(format!(
                 "{} is a link or a file, where none may be",

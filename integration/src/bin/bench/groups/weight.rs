@@ -67,7 +67,9 @@ pub(super) fn parallel(_: &Rounds) -> Result<(), String> {
                         for number in 0..EACH {
                             let id = format!("bench-{row}-{number}");
                             let words = runtime.words(&["run", "--bundle", bundle, &id]);
-                            finish(&words).then_some(()).unwrap_or_else(|| println!("{id} failed"));
+                            if !finish(&words) {
+                                println!("{id} failed");
+                            }
                         }
                     });
                 }
