@@ -60,10 +60,8 @@ fn require(spec: &Spec, kind: NamespaceKind, field: &str, findings: &mut Finding
 }
 
 fn namespaced(spec: &Spec, findings: &mut Findings) {
-    use NamespaceKind::{Mount, Network, Time};
+    use NamespaceKind::{Network, Time};
     for (present, kind, field) in [
-        (!spec.masked_paths.is_empty(), Mount, "linux.maskedPaths"),
-        (!spec.read_only_paths.is_empty(), Mount, "linux.readonlyPaths"),
         (!spec.interfaces.is_empty(), Network, "networks"),
         (!spec.routes.is_empty(), Network, "routes"),
         (!spec.net_devices.is_empty(), Network, "linux.netDevices"),
@@ -180,9 +178,13 @@ fn sysctl(spec: &Spec, findings: &mut Findings) {
             Some(_) => (),
         }
     }
-    // The hostname of the Spec and a sysctl would fight.
-    if spec.hostname.is_some() && spec.sysctl.contains_key("kernel.hostname") {
-        findings.problem("linux.sysctl.kernel.hostname", "conflicts with hostname");
+    // A name of the Spec and a sysctl would fight, unless they say the same.
+    for (field, name) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
+        let setting = spec.sysctl.get(&format!("kernel.{field}"));
+        if name.is_some() && setting.is_some() && *name != setting.cloned() {
+            let place = format_args!("linux.sysctl.kernel.{field}");
+            findings.problem(place, format_args!("conflicts with {field}"));
+        }
     }
 }
 

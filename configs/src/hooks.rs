@@ -11,8 +11,8 @@ pub struct Hook {
     pub path: PathBuf,
     /// argv; empty means only the path.
     pub args: Vec<String>,
-    /// The whole environment.
-    pub env: Vec<String>,
+    /// The whole environment; `None` inherits that of whoever runs it.
+    pub env: Option<Vec<String>>,
     /// Killed after this long.
     pub timeout: Option<Duration>,
     /// Working directory (nsinit's mount commands only).

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use configs::{Device, Hook, Hooks, NamespaceKind, Process, Resources, Spec};
+use configs::{Device, NamespaceKind, Process, Resources, Spec};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, openat},
@@ -130,30 +130,29 @@ impl Container {
         }
     }
 
-    /// Opens the gate: the program runs.
+    /// Opens the gate: the program runs. Should a poststart hook fail, the container is taken away.
     pub fn start(&self) -> Result<()> {
         let lock = self.dir.lock()?;
         self.open_gate()?;
         drop(lock);
-        self.run_hooks("poststart", |hooks| &hooks.poststart, Status::Running)
-    }
-
-    /// Hooks after the fact: their failure changes nothing.
-    pub(crate) fn run_hooks(
-        &self,
-        kind: &str,
-        which: impl Fn(&Hooks) -> &Vec<Hook>,
-        status: Status,
-    ) -> Result<()> {
         let Ok(spec) = self.dir.spec() else { return Ok(()) };
-        self.run_these_hooks(kind, which(&spec.hooks), status)
+        self.after_start(&spec)
     }
 
-    fn run_these_hooks(&self, kind: &str, wanted: &[Hook], status: Status) -> Result<()> {
-        if !wanted.is_empty() {
-            hooks::run_all(kind, wanted, &State { status, ..self.state()? });
+    /// Runs the hooks that come after the program's start (runtime-spec, Lifecycle, step 9).
+    pub(crate) fn after_start(&self, spec: &Spec) -> Result<()> {
+        let wanted = &spec.hooks.poststart;
+        if wanted.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let state = State { status: Status::Running, ..self.state()? };
+        hooks::run("poststart", wanted, &state).inspect_err(|_| {
+            let undone = self.dir.lock().and_then(|_lock| self.destroy(true));
+            // The hook's error is the one to report.
+            if let Err(error) = undone {
+                log::warn!("cannot remove container {}: {error}", self.id());
+            }
+        })
     }
 
     fn open_gate(&self) -> Result<()> {
@@ -211,9 +210,12 @@ impl Container {
     /// last: as long as it is there, deleting can be tried again.
     pub fn delete(self, force: bool) -> Result<()> {
         let _lock = self.dir.lock()?;
+        self.destroy(force)
+    }
+
+    fn destroy(&self, force: bool) -> Result<()> {
         if let Some(init) = self.open_init()? {
-            // Nobody waits for a program that was never started.
-            if !force && !self.dir.has(GATE) {
+            if !force {
                 return Err(self.wrong_status("delete"));
             }
             self.end(&init)?;
@@ -230,10 +232,15 @@ impl Container {
         }
         let class = spec.intel_rdt.as_ref().map(|wanted| Class::of(wanted, self.id()));
         failures.extend(class.and_then(|class| class.and_then(|class| class.remove()).err()));
-        if !spec.hooks.poststop.is_empty() {
-            let stopped = Status::Stopped;
-            let hooks = &spec.hooks.poststop;
-            failures.extend(self.run_these_hooks("poststop", hooks, stopped).err());
+        let wanted = &spec.hooks.poststop;
+        if !wanted.is_empty() {
+            match self.state() {
+                Ok(state) => {
+                    let stopped = State { status: Status::Stopped, ..state };
+                    hooks::run_all("poststop", wanted, &stopped);
+                }
+                Err(error) => failures.push(error),
+            }
         }
         if failures.is_empty() {
             return self.dir.remove();

@@ -65,6 +65,7 @@ pub(crate) fn create(
 
     let request = Request { id, spec, process, prepared: &prepared };
     let newborn = request.give_birth()?;
+    log::debug!("container {id}: its first process is {}", newborn.pid);
     made.class = spec.intel_rdt.as_ref().map(|wanted| Class::of(wanted, id)).transpose()?;
     adopt(&made, &request, &newborn)?;
     let mut terminal = None;
@@ -76,6 +77,7 @@ pub(crate) fn create(
             birth::deliver_listener(spec, &state, newborn.pid, &listener)
         }
     })?;
+    log::debug!("container {id}: everything is made");
     let running = newborn.keep(terminal)?;
     let spec = RefCell::default();
     Ok(Container { dir: made.keep(), record: Some(record), running: Some(running), spec })
@@ -113,7 +115,10 @@ fn take_stdio(prepared: &mut Prepared, stdio: Stdio) -> Stdio {
             prepared.stdio = Some(fds);
             Stdio::Inherit
         }
-        other => other,
+        other => {
+            prepared.relayed = matches!(other, Stdio::Terminal);
+            other
+        }
     }
 }
 
@@ -206,7 +211,9 @@ fn adopt(made: &Made, request: &Request<'_>, newborn: &Newborn) -> Result<()> {
 
 fn run_creation_hooks(request: &Request<'_>, pid: i32) -> Result<()> {
     let state = state_of(request, pid);
-    hooks::run("prestart", &request.spec.hooks.prestart, &state)?;
+    // It is older than the others: to its programs the container is made, and about to be started.
+    let created = State { status: Status::Created, ..state.clone() };
+    hooks::run("prestart", &request.spec.hooks.prestart, &created)?;
     hooks::run("createRuntime", &request.spec.hooks.create_runtime, &state)
 }
 
@@ -246,6 +253,7 @@ impl Made {
         wanted: &configs::Cgroup,
     ) -> Result<()> {
         prepared.cgroup_is_unified = place.is_unified();
+        log::debug!("cgroup {}, made as {place:?}", wanted.path.display());
         let cgroup = Cgroup::create(place, &wanted.resources)?;
         self.cgroup = Some(cgroup.clone());
         prepared.door = Some(cgroup.door()?);

@@ -14,7 +14,7 @@ use crate::{
     init, onlookers,
     prepare::{self, Prepared},
     self_exe,
-    steps::{fresh::Fresh, namespaces::Join},
+    steps::{fresh::Fresh, namespaces::Join, root},
 };
 
 /// Runs a process in a container. It gets what the container's own first process got, but for what
@@ -44,6 +44,7 @@ pub(crate) fn exec(
 
     let request = Request { container, spec: &spec, process, prepared: &prepared };
     let newborn = request.give_birth()?;
+    log::debug!("container {}: another process, {}", container.id(), newborn.pid);
     let procfs = &prepared.procfs;
     if let Some(score) = process.oom_score_adj {
         procfs.write(&format!("{}/oom_score_adj", newborn.pid), &score.to_string())?;
@@ -90,11 +91,12 @@ fn prepare(
     let mut prepared = Prepared::new(process, spec, options.preserve_fds)?;
     let identity = container.dir.init()?;
     let gone = || Error::NotFound(container.id().clone());
-    let pid = identity.as_ref().ok_or_else(gone)?.pid.to_string();
+    let pid = identity.as_ref().ok_or_else(gone)?.pid;
     for namespace in spec.namespaces.iter() {
-        let file = prepared.procfs.open_namespace(&pid, file_name(namespace.kind))?;
+        let file = prepared.procfs.open_namespace(&pid.to_string(), file_name(namespace.kind))?;
         prepared.joins.push(Join { kind: namespace.kind, file });
     }
+    prepared.root = root::of_process(&prepared.procfs, pid, spec)?;
     // Opened by number, so make sure that the number still meant the container (D-36).
     container.open_init()?.ok_or_else(gone)?;
     if let Some(cgroup) = container.cgroup() {
@@ -132,7 +134,10 @@ fn take_stdio(prepared: &mut Prepared, stdio: Stdio) -> Stdio {
             prepared.stdio = Some(fds);
             Stdio::Inherit
         }
-        other => other,
+        other => {
+            prepared.relayed = matches!(other, Stdio::Terminal);
+            other
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{
     CheckpointOptions, Container, ContainerId, Containers, CreateOptions, Error, ExecOptions,
-    ExitStatus, Result, Running, Status, Stdio,
+    ExitStatus, Result, Running, Stdio,
     create::{self, Gate},
     error::OrFail,
     relay::Relay,
@@ -72,9 +72,7 @@ pub fn run_telling<T>(
     let signals = Signals::block()?;
     let mut container = create::create(containers, id, spec, creation, Gate::Open)?
         .tell_pid(pid_file.as_deref())?;
-    if !spec.hooks.poststart.is_empty() {
-        container.run_hooks("poststart", |hooks| &hooks.poststart, Status::Running)?;
-    }
+    container.after_start(spec)?;
     let _told = tell(&container);
     stay(&mut container, spec, keep, keyboard, &signals)
 }

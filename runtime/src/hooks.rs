@@ -46,8 +46,10 @@ fn run_one(hook: &Hook, document: &str, bundle: &Path) -> Result<(), String> {
         Some((name, args)) => (name.clone(), args),
         None => (hook.path.display().to_string(), &[][..]),
     };
-    let env = hook.env.iter().filter_map(|entry| entry.split_once('='));
-    command.arg0(name).args(args).env_clear().envs(env);
+    command.arg0(name).args(args);
+    if let Some(env) = &hook.env {
+        command.env_clear().envs(env.iter().filter_map(|entry| entry.split_once('=')));
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     match &hook.dir {
         Some(dir) => drop(command.current_dir(dir)),
@@ -112,7 +114,8 @@ mod tests {
 
     fn shell(script: &str, timeout: Option<Duration>) -> Hook {
         let args = ["sh", "-c", script].map(str::to_owned).to_vec();
-        Hook { path: "/bin/sh".into(), args, timeout, ..Hook::default() }
+        let env = Some(Vec::new());
+        Hook { path: "/bin/sh".into(), args, env, timeout, ..Hook::default() }
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Prepared {
     pub(crate) binds: Vec<Option<OwnedFd>>,
     pub(crate) filter: Option<Filter>,
     pub(crate) stdio: Option<[OwnedFd; 3]>,
+    /// The caller carries what the terminal shows to its own standard output.
+    pub(crate) relayed: bool,
     pub(crate) preserve_fds: u32,
     pub(crate) cgroup: Option<Cgroup>,
     /// The way into it.
@@ -52,6 +54,7 @@ impl Prepared {
             binds: Vec::new(),
             filter,
             stdio: None,
+            relayed: false,
             preserve_fds: check_preserved(preserve_fds)?,
             cgroup: None,
             door: None,
@@ -106,6 +109,12 @@ fn check_namespaces(spec: &Spec) -> Result<()> {
     if offsets && !namespaces.creates(NamespaceKind::Time) {
         return Err(Error::Unsupported("time offsets need a new time namespace".into()));
     }
+    if let Some(label) = &spec.mount_label
+        && !selinux_is_on()
+    {
+        // It would have allowed something to confined processes, of which there are none.
+        log::warn!("the mount label {label:?} is ignored: this system has no SELinux");
+    }
     for mount in &spec.mounts {
         if mount.relabel.is_some() && selinux_is_on() {
             return Err(Error::Unsupported(format!(
@@ -121,7 +130,7 @@ fn check_namespaces(spec: &Spec) -> Result<()> {
 }
 
 /// Without SELinux there are no labels, and nothing to do.
-fn selinux_is_on() -> bool {
+pub(crate) fn selinux_is_on() -> bool {
     rustix::fs::statfs("/sys/fs/selinux").is_ok_and(|found| found.f_type == SELINUX_MAGIC)
 }
 

@@ -211,7 +211,7 @@ fn commands(row: &mut Fields, name: &'static str, findings: &mut Findings) -> Ve
         let rest = row.texts("args", findings).unwrap_or_default();
         Some(Hook {
             args: std::iter::once(path.clone()).chain(rest).collect(),
-            env: row.texts("env", findings).unwrap_or_default(),
+            env: Some(row.texts("env", findings).unwrap_or_default()),
             timeout: None,
             dir: row.filled("dir", findings).map(PathBuf::from),
             path: path.into(),

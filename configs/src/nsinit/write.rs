@@ -145,7 +145,7 @@ fn command(hook: &Hook) -> Command {
     Command {
         path: text(&hook.path),
         args: filled(hook.args.iter().skip(1).cloned().collect()),
-        env: filled(hook.env.clone()),
+        env: hook.env.clone().and_then(filled),
         dir: hook.dir.as_deref().map(text).unwrap_or_default(),
     }
 }

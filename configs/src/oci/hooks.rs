@@ -33,10 +33,15 @@ fn list(kind: &str, hooks: Option<Vec<document::Hook>>, findings: &mut Findings)
                 None
             }
         };
+        // Inside, the environment of whoever called us has no business (S4).
+        let env = match kind {
+            "startContainer" => Some(hook.env.unwrap_or_default()),
+            _ => hook.env,
+        };
         lowered.push(Hook {
             path: path.into(),
             args: hook.args.unwrap_or_default(),
-            env: hook.env.unwrap_or_default(),
+            env,
             timeout,
             dir: None,
         });

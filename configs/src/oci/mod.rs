@@ -97,12 +97,21 @@ fn lower(document: Document, bundle: Bundle<'_>, findings: &mut Findings) -> Spe
 fn version(version: Option<&str>, findings: &mut Findings) {
     match version {
         Some(version) if version.starts_with("1.") => (),
-        Some(version) => {
+        Some(version) if is_version(version) => {
             findings
                 .warn("ociVersion", format_args!("{version:?} is read as if it were {VERSION}"));
         }
+        Some(version) => {
+            findings.problem("ociVersion", format_args!("{version:?} is no version"));
+        }
         None => findings.problem("ociVersion", "is missing"),
     }
+}
+
+/// Three numbers, as semantic versions begin.
+fn is_version(text: &str) -> bool {
+    let numbers = text.split(['-', '+']).next().unwrap_or_default();
+    numbers.split('.').filter(|number| number.parse::<u32>().is_ok()).count() == 3
 }
 
 /// Go writes an absent string as an empty one.

@@ -39,9 +39,13 @@ fn mount(
     let source = document.source.unwrap_or_default();
     let parameters = std::mem::take(&mut options.parameters);
     let may_have_parameters = matches!(Kind::of(&kind, &options), Kind::Filesystem);
-    if let Some((word, _)) = parameters.first().filter(|_| !may_have_parameters) {
-        // The kernel ignores a filesystem's options where no filesystem is made.
-        findings.problem(format_args!("{place}.options"), format_args!("no such option {word:?}"));
+    for (word, value) in parameters.iter().filter(|_| !may_have_parameters) {
+        let place = format_args!("{place}.options");
+        match value {
+            // What mount(2) does with them where no filesystem is made; engines copy whole lists.
+            Some(_) => findings.warn(place, format_args!("{word} has no effect here: ignored")),
+            None => findings.problem(place, format_args!("no such option {word:?}")),
+        }
     }
     let source = match Kind::of(&kind, &options) {
         Kind::Remount => MountSource::Remount,

@@ -3,7 +3,7 @@
 use super::{document, filled, words};
 use crate::{
     Capabilities, Capability, CpuAffinity, Groups, IoPriority, Process, Resource, Rlimit,
-    Scheduler, Size, User, UserId, problems::Findings,
+    Scheduler, Size, User, UserId, capability, problems::Findings,
 };
 
 pub(super) fn lower(document: document::Process, findings: &mut Findings) -> Process {
@@ -63,12 +63,25 @@ fn capabilities(sets: document::Capabilities, findings: &mut Findings) -> Capabi
     };
     let permitted = mask("permitted", sets.permitted);
     let inheritable = mask("inheritable", sets.inheritable);
+    let bounding = mask("bounding", sets.bounding);
+    let effective = mask("effective", sets.effective);
+    let ambient = mask("ambient", sets.ambient);
+    // The kernel refuses more (capabilities(7)), yet runc's own template for long named ambient
+    // capabilities that were not inheritable: less is what everybody means.
+    let possible = permitted & inheritable;
+    for capability in capability::in_mask(ambient & !possible) {
+        findings.warn(
+            "process.capabilities.ambient",
+            format_args!(
+                "can't raise ambient capability CAP_{}: it is not both permitted and inheritable",
+                capability.short_name().unwrap_or_default()
+            ),
+        );
+    }
     Capabilities {
-        bounding: mask("bounding", sets.bounding),
-        // The kernel refuses more (capabilities(7)), yet runc's own template for long named ambient
-        // capabilities that were not inheritable: less is what everybody means.
-        effective: mask("effective", sets.effective) & permitted,
-        ambient: mask("ambient", sets.ambient) & permitted & inheritable,
+        bounding,
+        effective: effective & permitted,
+        ambient: ambient & possible,
         permitted,
         inheritable,
     }

@@ -19,7 +19,7 @@ pub(super) fn lower(
     Resources {
         memory: memory(document.memory.unwrap_or_default(), prefix, findings),
         cpu: cpu(document.cpu.unwrap_or_default()),
-        pids: document.pids.and_then(|pids| pids.limit).map(unlimited_below_one),
+        pids: document.pids.and_then(|pids| pids.limit).map(at_least_itself),
         block_io: block_io(document.block_io.unwrap_or_default()),
         hugepages: hugepages
             .map(|limit| HugepageLimit {
@@ -43,9 +43,10 @@ pub(super) fn lower(
     }
 }
 
-/// Engines write 0 as well as -1 for "no limit".
-fn unlimited_below_one(limit: i64) -> i64 {
-    if limit < 1 { -1 } else { limit }
+/// No task at all, since 1.3 of the specification a limit like any other, still lets the first one in:
+/// systemd and clone3(2) into a cgroup would refuse it.
+fn at_least_itself(limit: i64) -> i64 {
+    if limit == 0 { 1 } else { limit.max(-1) }
 }
 
 fn memory(memory: document::Memory, prefix: &str, findings: &mut Findings) -> Memory {

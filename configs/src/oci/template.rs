@@ -8,9 +8,14 @@ use crate::Problems;
 
 const TEMPLATE: &str = include_str!("template.json");
 
-/// A config.json to start from; with a caller's ids, one that needs no privileges.
-pub fn template(caller: Option<(u32, u32)>) -> Result<String, Problems> {
+/// A config.json to start from; with a caller's ids, one that needs no privileges. A cgroup namespace is
+/// in it where engines' containers have one, which is not on cgroup version 1.
+pub fn template(caller: Option<(u32, u32)>, cgroup_namespace: bool) -> Result<String, Problems> {
     let mut document: Document = super::read(TEMPLATE)?;
+    if !cgroup_namespace && let Some(linux) = &mut document.linux {
+        let namespaces = linux.namespaces.get_or_insert_default();
+        namespaces.retain(|namespace| namespace.r#type.as_deref() != Some("cgroup"));
+    }
     if let Some((uid, gid)) = caller {
         without_privileges(&mut document, uid, gid);
     }
@@ -59,10 +64,10 @@ mod tests {
     fn both_templates_can_be_lowered() {
         let directory = std::path::Path::new("/bundle");
         let bundle = oci::Bundle { directory, id: "box", driver: CgroupDriver::Cgroupfs };
-        let spec = oci::parse(&template(None).unwrap(), bundle).unwrap();
+        let spec = oci::parse(&template(None, true).unwrap(), bundle).unwrap();
         assert_eq!(spec.warnings, []);
         assert!(spec.value.namespaces.creates(NamespaceKind::Network));
-        let spec = oci::parse(&template(Some((1000, 1001))).unwrap(), bundle).unwrap().value;
+        let spec = oci::parse(&template(Some((1000, 1001)), true).unwrap(), bundle).unwrap().value;
         assert!(spec.namespaces.creates(NamespaceKind::User));
         assert_eq!(spec.id_maps.gids.first().map(|map| map.host), Some(1001));
     }

@@ -36,11 +36,16 @@ pub(super) fn create(place: &Place) -> Result<()> {
 
 /// Makes one directory; `made` is what there is to take away should something fail.
 fn make<'a>(place: &Place, directory: &'a Directory, made: &mut Vec<&'a Path>) -> Result<()> {
-    let existed = make_directories(directory)?;
-    if existed {
-        refuse_inhabited(&directory.path)?;
-    } else {
-        made.push(&directory.path);
+    match make_directories(directory)? {
+        Before::Alone => made.push(&directory.path),
+        Before::HadParent => {
+            made.push(&directory.path);
+            refuse_frozen(directory)?;
+        }
+        Before::Existed => {
+            refuse_inhabited(&directory.path)?;
+            refuse_frozen(directory)?;
+        }
     }
     if directory.has("cpuset") {
         inherit_cpuset(directory)?;
@@ -51,12 +56,23 @@ fn make<'a>(place: &Place, directory: &'a Directory, made: &mut Vec<&'a Path>) -
     Ok(())
 }
 
-/// Makes the directory, and its parents only when it turns out that one is missing. Tells whether it
-/// was there already.
-fn make_directories(directory: &Directory) -> Result<bool> {
+/// What there was before a directory was made.
+enum Before {
+    /// Nothing but the root of the hierarchy.
+    Alone,
+    /// A parent that may be somebody's.
+    HadParent,
+    /// The directory itself.
+    Existed,
+}
+
+/// Makes the directory, and its parents only when it turns out that one is missing.
+fn make_directories(directory: &Directory) -> Result<Before> {
+    let at_root = directory.path.parent() == Some(&directory.mount);
     match mkdir(&directory.path) {
-        Ok(()) => return Ok(false),
-        Err(Errno::EXIST) => return Ok(true),
+        Ok(()) if at_root => return Ok(Before::Alone),
+        Ok(()) => return Ok(Before::HadParent),
+        Err(Errno::EXIST) => return Ok(Before::Existed),
         Err(Errno::NOENT) => {}
         Err(errno) => return Err(failed(&directory.path, errno)),
     }
@@ -71,7 +87,7 @@ fn make_directories(directory: &Directory) -> Result<bool> {
         }
     }
     mkdir(&directory.path).map_err(|errno| failed(&directory.path, errno))?;
-    Ok(false)
+    Ok(Before::HadParent)
 }
 
 /// The directories between the mount point and the container's, outermost first.
@@ -96,7 +112,25 @@ fn refuse_inhabited(path: &Path) -> Result<()> {
     if read(path, "cgroup.procs")?.is_empty() {
         return Ok(());
     }
-    Err(Error::call(format!("the cgroup {} has processes already", path.display()), Errno::EXIST))
+    let path = path.display();
+    Err(Error::call(
+        format!("the container's cgroup is not empty: {path} has processes already"),
+        Errno::EXIST,
+    ))
+}
+
+/// Whoever enters a frozen cgroup stands still, and cannot even be killed on version 1.
+fn refuse_frozen(directory: &Directory) -> Result<()> {
+    let frozen =
+        |file, word: &str| try_read(&directory.path, file).is_ok_and(|state| state.contains(word));
+    // The unified hierarchy has no name.
+    let is_frozen = directory.has("freezer") && frozen("freezer.state", "FR")
+        || directory.hierarchy.is_empty() && frozen("cgroup.events", "frozen 1");
+    if !is_frozen {
+        return Ok(());
+    }
+    let path = directory.path.display();
+    Err(Error::Unsupported(format!("the container's cgroup is unexpectedly frozen: {path}")))
 }
 
 /// A version 1 cpuset starts empty and nobody can enter it, cpuset(7), unless its parent says

@@ -43,6 +43,11 @@ pub use statistics::{
 
 use crate::{Error, Result, error::OrFail, spent};
 
+/// Whether this system has cgroup version 2 alone.
+pub fn is_unified() -> bool {
+    layout::detect().is_ok_and(|layout| layout.legacy.is_empty())
+}
+
 /// The cgroup of one container. Dropping it leaves the directories; see [`Cgroup::remove`].
 #[derive(Clone, Debug)]
 pub struct Cgroup {

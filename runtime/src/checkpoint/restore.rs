@@ -17,7 +17,7 @@ use rustix::{
 
 use super::{CheckpointOptions, Record, common_flags, criu, failure, refuse_what_is_not_restored};
 use crate::{
-    Container, ContainerId, Containers, CreateOptions, Error, Result, Running, Status, Stdio,
+    Container, ContainerId, Containers, CreateOptions, Error, Result, Running, Stdio,
     cgroup::{Door, Place},
     create::Made,
     error::OrFail,
@@ -96,7 +96,7 @@ pub(super) fn restore(
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).or_fail(|| "pidfd_open")?;
     let mut container = Container::load(made.keep())?;
     container.running = Some(Running { pid: raw, pidfd, terminal: None });
-    container.run_hooks("poststart", |hooks| &hooks.poststart, Status::Running)?;
+    container.after_start(&container.spec()?)?;
     Ok(container)
 }
 

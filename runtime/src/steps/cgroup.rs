@@ -21,7 +21,10 @@ use crate::{
     child::Child,
     error::OrFail,
     spent,
-    steps::mounts::{Target, clone_tree, place, target_for},
+    steps::{
+        mounts::{Target, clone_tree, place, target_for},
+        root,
+    },
 };
 
 /// Enters the version 1 hierarchies; on version 2 the process was born inside.
@@ -79,13 +82,20 @@ fn show_legacy(
 ) -> Result<()> {
     let writable = AttrFlags(mount.set.0 & !AttrFlags::RDONLY.0);
     let tree = new_filesystem("tmpfs", &[("mode", "755")], writable)?;
-    // The tree has to be in place before anything can be mounted in it (before Linux 6.15).
-    place(child, &tree, target, mount)?;
-    for each in mounts {
-        show_hierarchy(&tree, each)?;
+    let fill = || {
+        mounts.iter().try_for_each(|each| show_hierarchy(&tree, each))?;
+        // All of them at once.
+        set(&tree, mount.set, true)
+    };
+    // Before Linux 6.15 a tree has to be in place before anything can be mounted in it; in a root that
+    // stays detached, which is newer, no mount changes any more.
+    if root::shares_mounts(child.spec) {
+        fill()?;
+        place(child, &tree, target, mount)?;
+    } else {
+        place(child, &tree, target, mount)?;
+        fill()?;
     }
-    // All of them at once.
-    set(&tree, mount.set, true)?;
     spent::leave(tree);
     Ok(())
 }

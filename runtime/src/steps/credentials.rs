@@ -8,11 +8,17 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-use crate::{Error, Result, child::Child, error::OrFail, steps::seccomp, user};
+use crate::{
+    Error, Result,
+    child::Child,
+    error::OrFail,
+    steps::{program, seccomp},
+    user,
+};
 
 /// Asks the container's own files who the program will be.
 pub(crate) fn look_up(child: &mut Child<'_>) -> Result<()> {
-    let needs_home = !child.process.env.iter().any(|entry| entry.starts_with("HOME="));
+    let needs_home = program::needs_home(&child.process.env);
     child.identity = Some(user::resolve(child.root()?, &child.process.user, needs_home)?);
     Ok(())
 }

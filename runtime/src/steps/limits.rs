@@ -2,7 +2,7 @@
 
 use std::os::fd::AsRawFd;
 
-use configs::{Process, Rlimit};
+use configs::{CpuAffinity, Process, Rlimit};
 use nix::sys::resource::{Resource, setrlimit};
 use rustix::{
     fs::OFlags,
@@ -79,8 +79,11 @@ pub(crate) fn set_scheduling(child: &mut Child<'_>) -> Result<()> {
     if let Some(wanted) = &process.io_priority {
         sys::ioprio_set(wanted.class, wanted.priority).or_fail(|| "ioprio_set")?;
     }
-    if let Some(list) = &process.cpu_affinity.last {
-        set_affinity(list)?;
+    match &process.cpu_affinity {
+        CpuAffinity { last: Some(list), .. } => set_affinity(list)?,
+        CpuAffinity { initial: Some(_), .. } => {}
+        // All that its cgroup has: where our caller was told to run is nothing to the container.
+        _ => sched_setaffinity(None, &every_processor()).or_fail(|| "run on every processor")?,
     }
     if let Some(policy) = &child.spec.memory_policy {
         sys::set_mempolicy(policy.mode, &policy.nodes).or_fail(|| "set_mempolicy")?;
@@ -91,6 +94,12 @@ pub(crate) fn set_scheduling(child: &mut Child<'_>) -> Result<()> {
 /// Processors while the process is on its way into the container.
 pub(crate) fn set_initial_affinity(child: &mut Child<'_>) -> Result<()> {
     child.process.cpu_affinity.initial.as_deref().map_or(Ok(()), set_affinity)
+}
+
+fn every_processor() -> CpuSet {
+    let mut set = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| set.set(cpu));
+    set
 }
 
 fn set_affinity(list: &str) -> Result<()> {

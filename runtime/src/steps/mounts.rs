@@ -22,6 +22,7 @@ use crate::{
     Error, Result,
     child::Child,
     error::OrFail,
+    prepare::selinux_is_on,
     spent,
     steps::{copy_up, hooks, places, root},
 };
@@ -283,6 +284,7 @@ fn new_filesystem(
     }
     if let Some(label) = &child.spec.mount_label
         && !matches!(kind, "proc" | "sysfs")
+        && selinux_is_on()
     {
         fsconfig_set_string(&context, "context", label.as_str())
             .map_err(|error| fail("option context", error))?;
@@ -347,7 +349,7 @@ fn set_propagation(tree: &OwnedFd, mount: &Mount) -> Result<()> {
     }
 }
 
-fn give_propagation(tree: &OwnedFd, kind: Propagation, recursive: bool) -> Result<()> {
+pub(crate) fn give_propagation(tree: &OwnedFd, kind: Propagation, recursive: bool) -> Result<()> {
     let propagation = u64::from(root::propagation_flags(kind).bits());
     let attr = MountAttr { propagation, recursive, ..MountAttr::default() };
     mount_setattr(tree.as_fd(), c"", &attr).or_fail(|| "set the propagation")

@@ -14,6 +14,7 @@
 //!   interpreters and its ELF loader are resolved here without magic links, and our own inode is refused.
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     ffi::{CString, OsStr},
     io,
@@ -135,8 +136,8 @@ pub(crate) fn close_descriptors(child: &mut Child<'_>) -> Result<()> {
 pub(crate) fn find(child: &mut Child<'_>) -> Result<()> {
     let process = child.process;
     let mut env: Vec<CString> =
-        process.env.iter().map(|entry| text(entry)).collect::<Result<_>>()?;
-    if !process.env.iter().any(|entry| entry.starts_with("HOME=")) {
+        environment(&process.env).into_iter().map(text).collect::<Result<_>>()?;
+    if needs_home(&process.env) {
         let home = child.identity()?.home.as_deref().unwrap_or("/");
         env.push(text(&format!("HOME={home}"))?);
     }
@@ -150,8 +151,29 @@ pub(crate) fn find(child: &mut Child<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Every variable once, as last set: programs disagree about which of two is meant.
+fn environment(env: &[String]) -> Vec<&str> {
+    let name = |entry: &'_ str| entry.split_once('=').map_or(entry.len(), |(name, _)| name.len());
+    let mut seen = BTreeSet::new();
+    let mut kept: Vec<&str> = (env.iter().rev().map(String::as_str))
+        .filter(|entry| seen.insert(entry.get(..name(entry))))
+        .filter(|entry| *entry != NO_HOME)
+        .collect();
+    kept.reverse();
+    kept
+}
+
+/// What Go programs write for a home they do not know.
+const NO_HOME: &str = "HOME=";
+
+/// Whether the program's home is for the container's own files to say.
+pub(crate) fn needs_home(env: &[String]) -> bool {
+    env.iter().rev().find(|entry| entry.starts_with(NO_HOME)).is_none_or(|entry| entry == NO_HOME)
+}
+
 fn path_variable(env: &[String]) -> &str {
     env.iter()
+        .rev()
         .find_map(|entry| entry.strip_prefix("PATH="))
         .unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 }

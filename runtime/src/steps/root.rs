@@ -1,10 +1,13 @@
 //! The container's root directory: from a detached tree to `/`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
 
 use configs::{NamespaceKind, Overlay, Propagation, Spec};
 use rustix::{
-    fs::CWD,
+    fs::{CWD, Mode},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
         OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
@@ -13,10 +16,13 @@ use rustix::{
 };
 use sys::{MountAttr, Root, mount_setattr};
 
-use crate::{Error, Result, child::Child, error::OrFail};
+use crate::{Error, Result, child::Child, error::OrFail, procfs::Procfs, steps::mounts};
 
 /// Cuts propagation, so that nothing done here is seen outside (D-24).
 pub(crate) fn isolate(child: &mut Child<'_>) -> Result<()> {
+    if shares_mounts(child.spec) {
+        return Ok(());
+    }
     let from_host = wants_host_mounts(child.spec);
     let kind =
         if from_host { MountPropagationFlags::DOWNSTREAM } else { MountPropagationFlags::PRIVATE };
@@ -30,19 +36,37 @@ pub(crate) fn wants_host_mounts(spec: &Spec) -> bool {
         || spec.mounts.iter().any(|mount| mount.propagation.is_some_and(|(kind, _)| live(kind)))
 }
 
+/// Whether its mounts are to be where the host's are: the Spec names no mount namespace.
+pub(crate) fn shares_mounts(spec: &Spec) -> bool {
+    spec.namespaces.get(NamespaceKind::Mount).is_none()
+}
+
 /// Puts the container's root on top of the host's, still reachable as what lies beneath.
 ///
 /// On top of `/` rather than in its own place: no path is looked up twice, and it does not matter what
 /// is mounted around it.
+///
+/// Without a mount namespace of its own it stays detached, so that the host never sees what is mounted
+/// there, and lives for as long as some process has it as its root.
 pub(crate) fn attach(child: &mut Child<'_>) -> Result<()> {
     let tree = match child.prepared.root.as_ref() {
         Some(tree) => tree.try_clone().or_fail(|| "dup")?,
         None => detached(child.spec)?,
     };
-    move_mount(&tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .or_fail(|| "move_mount the root")?;
+    if shares_mounts(child.spec) {
+        mounts::give_propagation(&tree, Propagation::Private, true)?;
+    } else {
+        move_mount(&tree, "", CWD, place(child.spec), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .or_fail(|| "move_mount the root")?;
+    }
     child.root = Some(Root::from_directory(tree).or_fail(|| "the root is no directory")?);
     Ok(())
+}
+
+/// Hooks of the creation look for the container's mounts where config.json says that its root is.
+fn place(spec: &Spec) -> &Path {
+    let looks = !spec.hooks.create_container.is_empty() && spec.root.overlay.is_none();
+    if looks { &spec.root.path } else { Path::new("/") }
 }
 
 /// The root of a container as a tree that is attached nowhere: what it starts from, and the files of one
@@ -64,7 +88,7 @@ pub fn detached(spec: &Spec) -> Result<OwnedFd> {
 /// length of their paths together have no limit.
 fn mount_overlay(overlay: &Overlay) -> Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).or_fail(|| "fsopen overlay")?;
-    let set = |key: &str, value: &std::path::Path| {
+    let set = |key: &str, value: &Path| {
         fsconfig_set_string(&context, key, value)
             .or_fail(|| format!("overlay {key}={}", value.display()))
     };
@@ -92,6 +116,11 @@ pub(crate) fn protect(child: &mut Child<'_>) -> Result<()> {
     if !child.spec.root.read_only {
         return Ok(());
     }
+    let directory = &child.process.cwd;
+    if directory != Path::new("/") {
+        // It is made when missing, which can only be now. Whoever enters it says what is wrong with it.
+        drop(child.root()?.make_directories(directory, Mode::from_raw_mode(0o755)));
+    }
     let attr = MountAttr { set: configs::AttrFlags::RDONLY.0, ..MountAttr::default() };
     mount_setattr(child.root()?.as_fd(), c"", &attr).or_fail(|| "make the root read-only")
 }
@@ -99,7 +128,7 @@ pub(crate) fn protect(child: &mut Child<'_>) -> Result<()> {
 /// Makes the container's root `/` and lets go of the host's: after this no host path can be opened.
 pub(crate) fn pivot(child: &mut Child<'_>) -> Result<()> {
     rustix::process::fchdir(child.root()?).or_fail(|| "enter the root")?;
-    if child.spec.no_pivot {
+    if child.spec.no_pivot || shares_mounts(child.spec) {
         rustix::process::chroot(".").or_fail(|| "chroot")?;
     } else {
         // With both arguments the same the old root ends up on top of the new one, pivot_root(2) NOTES.
@@ -108,6 +137,9 @@ pub(crate) fn pivot(child: &mut Child<'_>) -> Result<()> {
     }
     rustix::process::chdir("/").or_fail(|| "chdir /")?;
     let Some(propagation) = child.spec.root.propagation else { return Ok(()) };
+    if shares_mounts(child.spec) {
+        return Ok(());
+    }
     mount_change("/", propagation_flags(propagation)).or_fail(|| "set the root's propagation")
 }
 
@@ -120,19 +152,47 @@ pub(crate) fn propagation_flags(kind: Propagation) -> MountPropagationFlags {
     }
 }
 
-/// Without a mount namespace, mounting would change the host.
+/// Without a mount namespace the root stays detached, and older kernels cannot mount onto such a tree:
+/// there it would have to be done on the host.
 pub(crate) fn check(spec: &Spec) -> Result<()> {
-    if spec.namespaces.get(NamespaceKind::Mount).is_none() {
+    if !shares_mounts(spec) {
+        return Ok(());
+    }
+    if !kernel_mounts_onto_detached() {
         return Err(Error::Unsupported(
-            "a container without a mount namespace would mount on the host".into(),
+            "a container without a mount namespace would mount on the host, before Linux 6.15"
+                .into(),
         ));
     }
+    match spec.root.propagation {
+        None | Some(Propagation::Private | Propagation::Unbindable) => Ok(()),
+        Some(_) => Err(Error::Unsupported(
+            "the root cannot propagate mounts without a mount namespace".into(),
+        )),
+    }
+}
+
+fn kernel_mounts_onto_detached() -> bool {
+    let system = rustix::system::uname();
+    let release = system.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+}
+
+/// The root of a container that was joined: where its mount namespace has put us, or where its first
+/// process is.
+pub(crate) fn open_joined(child: &mut Child<'_>) -> Result<()> {
+    if let Some(root) = &child.prepared.root {
+        rustix::process::fchdir(root).or_fail(|| "enter the root")?;
+        rustix::process::chroot(".").or_fail(|| "chroot")?;
+        rustix::process::chdir("/").or_fail(|| "chdir /")?;
+    }
+    let root = Root::open(Path::new("/")).or_fail(|| "open /")?;
+    child.root = Some(root);
     Ok(())
 }
 
-/// The root of a container that was joined: where its mount namespace has put us.
-pub(crate) fn open_joined(child: &mut Child<'_>) -> Result<()> {
-    let root = Root::open(std::path::Path::new("/")).or_fail(|| "open /")?;
-    child.root = Some(root);
-    Ok(())
+/// The root a process of a container without a mount namespace has, for another to join it.
+pub(crate) fn of_process(procfs: &Procfs, pid: i32, spec: &Spec) -> Result<Option<OwnedFd>> {
+    shares_mounts(spec).then(|| procfs.open_root(pid)).transpose()
 }

@@ -27,7 +27,7 @@ pub(crate) fn apply(child: &mut Child<'_>) -> Result<()> {
 /// Checked before anything is made: what is not of a namespace this container newly creates is the
 /// host's (D-32, CVE-2022-0811).
 pub(crate) fn check(spec: &Spec) -> Result<()> {
-    for name in spec.sysctl.keys() {
+    for (name, value) in &spec.sysctl {
         let allowed =
             path_of(name).split('/').all(|part| !part.is_empty() && part != "." && part != "..")
                 && namespace_of(&path_of(name)).is_some_and(|kind| spec.namespaces.creates(kind));
@@ -36,7 +36,7 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
                 "sysctl {name} is not of a namespace this container creates"
             )));
         }
-        if name_is_fixed(spec, name) {
+        if name_is_fixed(spec, name, value) {
             return Err(Error::Unsupported(format!("sysctl {name} contradicts the host name")));
         }
     }
@@ -77,12 +77,14 @@ fn namespace_of(path: &str) -> Option<NamespaceKind> {
     }
 }
 
-fn name_is_fixed(spec: &Spec, name: &str) -> bool {
-    match path_of(name).as_str() {
-        "kernel/hostname" => spec.hostname.is_some(),
-        "kernel/domainname" => spec.domainname.is_some(),
-        _ => false,
-    }
+/// Whether the Spec has another name where the setting would put this one.
+fn name_is_fixed(spec: &Spec, name: &str, value: &str) -> bool {
+    let fixed = match path_of(name).as_str() {
+        "kernel/hostname" => &spec.hostname,
+        "kernel/domainname" => &spec.domainname,
+        _ => return false,
+    };
+    fixed.as_ref().is_some_and(|fixed| fixed != value)
 }
 
 #[cfg(test)]

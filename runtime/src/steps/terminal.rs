@@ -9,7 +9,7 @@ use configs::Size;
 use rustix::{
     fs::{Mode, OFlags, fstatfs},
     pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt},
-    termios::{Winsize, tcsetwinsize},
+    termios::{OptionalActions, OutputModes, Winsize, isatty, tcgetattr, tcsetattr, tcsetwinsize},
 };
 use sys::Root;
 
@@ -40,9 +40,19 @@ pub(crate) fn open(child: &mut Child<'_>) -> Result<()> {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&master, size).or_fail(|| "set the terminal's size")?;
     }
+    if child.prepared.relayed && !isatty(rustix::stdio::stdout()) {
+        keep_line_ends(&slave)?;
+    }
     child.channel.send_with(&FromChild::Terminal, &[master.as_fd()])?;
     child.terminal = Some(slave);
     Ok(())
+}
+
+/// A file or a pipe gets lines as they were written, without the carriage returns a screen needs.
+fn keep_line_ends(terminal: &OwnedFd) -> Result<()> {
+    let mut modes = tcgetattr(terminal).or_fail(|| "tcgetattr")?;
+    modes.output_modes.remove(OutputModes::ONLCR);
+    tcsetattr(terminal, OptionalActions::Now, &modes).or_fail(|| "tcsetattr")
 }
 
 /// The container's multiplexer if it has a devpts, else the host's.

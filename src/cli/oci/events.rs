@@ -12,6 +12,7 @@ use runtime::{
     cgroup::{BlockIoCount, Cgroup, OomEvent, Statistics, Usage},
     network::InterfaceStatistics,
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::load;
@@ -79,7 +80,7 @@ impl Events {
             loop {
                 match watch.next(due.saturating_duration_since(Instant::now()))? {
                     OomEvent::OutOfMemory => {
-                        output::line(json!({ "type": "oom", "id": self.id }))?;
+                        Self::print(&Event { kind: "oom", id: &self.id, data: None })?;
                     }
                     OomEvent::Ended => return Ok(()),
                     OomEvent::Nothing => break,
@@ -91,8 +92,22 @@ impl Events {
 
     fn print_statistics(&self, container: &Container, cgroup: &Cgroup) -> anyhow::Result<()> {
         let data = data(&cgroup.statistics()?, &container.interfaces()?);
-        Ok(output::line(json!({ "type": "stats", "id": self.id, "data": data }))?)
+        Self::print(&Event { kind: "stats", id: &self.id, data: Some(data) })
     }
+
+    fn print(event: &Event<'_>) -> anyhow::Result<()> {
+        Ok(output::line(serde_json::to_string(&event)?)?)
+    }
+}
+
+/// One line. The order is runc's, which scripts look for.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a ContainerId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
 }
 
 /// runc's keys.

@@ -14,7 +14,10 @@ use super::{
     bundle::{detached_stdio, warn},
     load,
 };
-use crate::cli::{Globals, Verb};
+use crate::{
+    cli::{Globals, Verb},
+    report,
+};
 
 #[derive(Args, Debug)]
 pub(super) struct Exec {
@@ -91,8 +94,19 @@ pub(super) struct Exec {
     command: Vec<String>,
 }
 
+/// runc's, so that a failure of ours is not taken for the program's own.
+const FAILURE: u8 = 255;
+
 impl Verb for Exec {
     fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        let attempt = self.execute(globals);
+        Ok(attempt
+            .unwrap_or_else(|error| report::failure(globals.personality.name, &error, FAILURE)))
+    }
+}
+
+impl Exec {
+    fn execute(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let container = load(globals, &self.id)?;
         let process = self.wanted(&container)?;
         container.protect_from_onlookers(&process)?;
@@ -116,9 +130,7 @@ impl Verb for Exec {
         let status = foreground::exec(&container, &process, options, Keyboard::Attached)?;
         Ok(ExitCode::from(status.code()))
     }
-}
 
-impl Exec {
     /// The file's process, or the container's first one with what the flags change (D-29).
     fn wanted(&self, container: &Container) -> anyhow::Result<Process> {
         if let Some(file) = &self.process {
@@ -152,6 +164,7 @@ impl Exec {
         for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             *set |= added;
         }
+        sets.ambient |= added & sets.inheritable;
         if self.apparmor.is_some() {
             process.apparmor_profile.clone_from(&self.apparmor);
         }

@@ -60,7 +60,9 @@ impl Verb for Spec {
             }
             other => other.with_context(|| format!("cannot write {}", path.display()))?,
         };
-        file.write_all(oci::template(self.rootless.then(home::caller))?.as_bytes())?;
+        let caller = self.rootless.then(home::caller);
+        let text = oci::template(caller, runtime::cgroup::is_unified())?;
+        file.write_all(text.as_bytes())?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -143,7 +143,7 @@ fn hook(hook: &Hook) -> document::Hook {
     document::Hook {
         path: Some(text(&hook.path)),
         args: filled(hook.args.clone()),
-        env: filled(hook.env.clone()),
+        env: hook.env.clone(),
         timeout: hook.timeout.and_then(|timeout| i64::try_from(timeout.as_secs()).ok()),
     }
 }
