@@ -59,12 +59,13 @@ fn each_kind_of_hook_is_told_how_far_the_container_is() {
 }
 
 #[test]
-fn a_hook_of_the_start_runs_inside_with_nothing_of_ours() {
+fn a_hook_of_the_start_runs_inside_with_the_programs_environment() {
     let Some(env) = TestEnv::root() else { return };
     let bundle = env.bundle(|config| {
         words(config, &["cat", "/seen"]);
         config["root"]["readonly"] = json!(false);
-        let script = "PATH=/bin; cat >/state; grep -c '\"created\"' /state >/seen; env >>/seen";
+        config["process"]["env"] = json!(["PATH=/bin", "OF_THE_PROGRAM=1"]);
+        let script = "cat >/state; grep -c '\"created\"' /state >/seen; env >>/seen";
         config["hooks"]["startContainer"] =
             json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
     });
@@ -72,7 +73,10 @@ fn a_hook_of_the_start_runs_inside_with_nothing_of_ours() {
         .oci_command(["run", "--bundle", bundle.to_str().unwrap(), &env.name("inside")])
         .env("SECRET_OF_THE_HOST", "1")
         .run();
-    run.success().stdout_has("1\n").stdout_lacks("SECRET_OF_THE_HOST");
+    run.success()
+        .stdout_has("1\n")
+        .stdout_has("OF_THE_PROGRAM=1")
+        .stdout_lacks("SECRET_OF_THE_HOST");
 }
 
 #[test]
@@ -273,4 +277,47 @@ fn an_exec_that_cannot_be_done_exits_with_255() {
     env.oci(["resume", &id]).success();
     env.oci(["exec", &id, "sh", "-c", "exit 1"]).code(1);
     env.oci(["delete", "--force", &id]).success();
+}
+
+#[test]
+fn killing_the_first_process_leaves_no_other_behind() {
+    let Some(env) = TestEnv::root() else { return };
+    let bundle = env.bundle(|config| {
+        words(config, &["sh", "-c", "sleep 1234 & sleep 1234 & wait"]);
+        config["linux"]["namespaces"].as_array_mut().unwrap().retain(|it| it["type"] != "pid");
+    });
+    let (bundle, id) = (bundle.to_str().unwrap(), env.name("shared"));
+    env.oci_detached(["run", "--detach", "--bundle", bundle, &id], Path::new("/dev/null"))
+        .success();
+    let count =
+        || env.oci(["ps", "--format", "json", &id]).success().json().as_array().unwrap().len();
+    env.eventually("all run", || count() == 3);
+    env.oci(["kill", &id, "KILL"]).success();
+    env.eventually("all are gone", || count() == 0);
+    env.oci(["delete", &id]).success();
+    env.traces().nothing_lives();
+}
+
+#[test]
+fn a_bind_mount_may_come_from_an_earlier_mount() {
+    let Some(env) = TestEnv::root() else { return };
+    let data = env.path("data");
+    fs::create_dir_all(data.join("inner")).unwrap();
+    fs::write(data.join("inner/file"), "found").unwrap();
+    let bundle = env.bundle(|config| {
+        words(config, &["cat", "/second/file"]);
+        config["root"]["readonly"] = json!(false);
+    });
+    let file = bundle.join("config.json");
+    let mut config = document(&file);
+    let mounts = config["mounts"].as_array_mut().unwrap();
+    for (place, source) in [("/first", data), ("/second", bundle.join("rootfs/first/inner"))] {
+        mounts.push(
+            json!({"destination": place, "type": "bind", "source": source, "options": ["bind"]}),
+        );
+    }
+    fs::write(&file, config.to_string()).unwrap();
+    env.oci(["run", "--bundle", bundle.to_str().unwrap(), &env.name("order")])
+        .success()
+        .stdout("found");
 }

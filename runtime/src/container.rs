@@ -170,8 +170,15 @@ impl Container {
     }
 
     /// Sends a signal to the first process, or to all.
+    ///
+    /// The first process of a pid namespace takes all others with it when it is killed. Without a
+    /// namespace of its own it would leave them behind, so there they are killed as well.
     pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
-        if all {
+        let leaves_others = || {
+            let spec = self.dir.spec();
+            spec.is_ok_and(|spec| !spec.namespaces.creates(NamespaceKind::Pid))
+        };
+        if all || signal == libc::SIGKILL && self.cgroup().is_some() && leaves_others() {
             return self.kill_all(signal);
         }
         match self.open_init()? {

@@ -5,8 +5,13 @@ use std::time::Duration;
 use super::document;
 use crate::{Hook, Hooks, problems::Findings};
 
-pub(super) fn lower(document: document::Hooks, findings: &mut Findings) -> Hooks {
-    let mut list = |kind, hooks| list(kind, hooks, findings);
+/// `inside` is the environment of the container's program.
+pub(super) fn lower(
+    document: document::Hooks,
+    inside: &[String],
+    findings: &mut Findings,
+) -> Hooks {
+    let mut list = |kind, hooks| list(kind, hooks, inside, findings);
     Hooks {
         prestart: list("prestart", document.prestart),
         create_runtime: list("createRuntime", document.create_runtime),
@@ -17,7 +22,12 @@ pub(super) fn lower(document: document::Hooks, findings: &mut Findings) -> Hooks
     }
 }
 
-fn list(kind: &str, hooks: Option<Vec<document::Hook>>, findings: &mut Findings) -> Vec<Hook> {
+fn list(
+    kind: &str,
+    hooks: Option<Vec<document::Hook>>,
+    inside: &[String],
+    findings: &mut Findings,
+) -> Vec<Hook> {
     let mut lowered = Vec::new();
     for (index, hook) in hooks.unwrap_or_default().into_iter().enumerate() {
         let place = format_args!("hooks.{kind}[{index}]");
@@ -33,9 +43,9 @@ fn list(kind: &str, hooks: Option<Vec<document::Hook>>, findings: &mut Findings)
                 None
             }
         };
-        // Inside, the environment of whoever called us has no business (S4).
+        // Inside, the environment of whoever called us has no business (S4); the program's own is there.
         let env = match kind {
-            "startContainer" => Some(hook.env.unwrap_or_default()),
+            "startContainer" => Some(hook.env.unwrap_or_else(|| inside.to_vec())),
             _ => hook.env,
         };
         lowered.push(Hook {

@@ -89,7 +89,8 @@ fn lower(document: Document, bundle: Bundle<'_>, findings: &mut Findings) -> Spe
     }
     spec.process = document.process.map(|process| process::lower(process, findings));
     spec.mounts = mounts::lower(document.mounts.unwrap_or_default(), bundle.directory, findings);
-    spec.hooks = hooks::lower(document.hooks.unwrap_or_default(), findings);
+    let inside = spec.process.as_ref().map(|process| process.env.as_slice()).unwrap_or_default();
+    spec.hooks = hooks::lower(document.hooks.unwrap_or_default(), inside, findings);
     linux::lower(document.linux.unwrap_or_default(), bundle, &mut spec, findings);
     spec
 }

@@ -130,7 +130,7 @@ fn refuse_frozen(directory: &Directory) -> Result<()> {
         return Ok(());
     }
     let path = directory.path.display();
-    Err(Error::Unsupported(format!("the container's cgroup is unexpectedly frozen: {path}")))
+    Err(Error::Unsupported(format!("the container's cgroup unexpectedly frozen: {path}")))
 }
 
 /// A version 1 cpuset starts empty and nobody can enter it, cpuset(7), unless its parent says

@@ -145,12 +145,24 @@ fn unlimited(controller: &Controller<'_>) -> Result<()> {
 
 fn cpu(controller: &Controller<'_>, cpu: &Cpu) -> Result<()> {
     controller.set("cpu.shares", cpu.shares)?;
-    // The kernel refuses a realtime runtime above the period, and a period for which its parents'
-    // runtime is too small.
-    controller.set("cpu.rt_period_us", cpu.realtime_period)?;
-    controller.set("cpu.rt_runtime_us", cpu.realtime_runtime)?;
+    realtime(controller, cpu)?;
     quota(controller, cpu)?;
     controller.set("cpu.idle", cpu.idle)
+}
+
+/// The kernel refuses a runtime above the period, and a ratio of the two above the parent's: what the old
+/// runtime makes too much of goes second.
+fn realtime(controller: &Controller<'_>, cpu: &Cpu) -> Result<()> {
+    const PERIOD: &str = "cpu.rt_period_us";
+    const RUNTIME: &str = "cpu.rt_runtime_us";
+    if let (Some(period), Some(runtime)) = (cpu.realtime_period, cpu.realtime_runtime)
+        && try_write(controller.directory()?, PERIOD, &period.to_string()) == Err(Errno::INVAL)
+    {
+        controller.set(RUNTIME, Some(runtime))?;
+        return controller.set(PERIOD, Some(period));
+    }
+    controller.set(PERIOD, cpu.realtime_period)?;
+    controller.set(RUNTIME, cpu.realtime_runtime)
 }
 
 /// The ratio of the old quota to the new period may be more than the parent allows for a moment; then

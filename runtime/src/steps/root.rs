@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use configs::{NamespaceKind, Overlay, Propagation, Spec};
+use configs::{Mount, MountSource, NamespaceKind, Overlay, Propagation, Spec};
 use rustix::{
     fs::{CWD, Mode},
     mount::{
@@ -63,10 +63,13 @@ pub(crate) fn attach(child: &mut Child<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Hooks of the creation look for the container's mounts where config.json says that its root is.
+/// Hooks of the creation look for the container's mounts where config.json says that its root is, and so
+/// do bind mounts whose source an earlier mount has made there.
 fn place(spec: &Spec) -> &Path {
-    let looks = !spec.hooks.create_container.is_empty() && spec.root.overlay.is_none();
-    if looks { &spec.root.path } else { Path::new("/") }
+    let is_beneath = |mount: &Mount| matches!(&mount.source, MountSource::Bind { path, .. } if path.starts_with(&spec.root.path));
+    let has_place = spec.root.overlay.is_none() && spec.root.path.is_absolute();
+    let looks = !spec.hooks.create_container.is_empty() || spec.mounts.iter().any(is_beneath);
+    if has_place && looks { &spec.root.path } else { Path::new("/") }
 }
 
 /// The root of a container as a tree that is attached nowhere: what it starts from, and the files of one
