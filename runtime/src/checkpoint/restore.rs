@@ -96,7 +96,7 @@ pub(super) fn restore(
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).or_fail(|| "pidfd_open")?;
     let mut container = Container::load(made.keep())?;
     container.running = Some(Running { pid: raw, pidfd, terminal: None });
-    container.after_start(&container.spec()?)?;
+    container.after_start(container.spec()?.as_ref())?;
     Ok(container)
 }
 
