@@ -253,6 +253,7 @@ fn flat_mounts_have_raw_flags() {
     let hook = Hook {
         path: "/bin/a".into(),
         args: vec!["/bin/a".to_owned(), "b".to_owned()],
+        env: Some(Vec::new()),
         dir: Some("/c".into()),
         ..Hook::default()
     };

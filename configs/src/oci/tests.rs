@@ -73,7 +73,7 @@ fn a_problem_names_its_place() {
     refused(r#""mounts": [{"type": "bind", "destination": "/a"}]"#, "mounts[0].source");
     refused(r#""mounts": [{"destination": "/a"}]"#, "mounts[0].type");
     refused(
-        r#""mounts": [{"destination": "/a", "source": "/b", "options": ["bind", "size=1"]}]"#,
+        r#""mounts": [{"destination": "/a", "source": "/b", "options": ["bind", "szie"]}]"#,
         "mounts[0].options",
     );
     refused(r#""hooks": {"prestart": [{"path": "x"}]}"#, "hooks.prestart[0].path");
@@ -113,6 +113,14 @@ fn a_problem_names_its_place() {
     refused(r#""hostname": "box""#, "hostname");
     assert_eq!(parse("{}", bundle()).unwrap_err().0.len(), 2, "version and root");
     assert!(parse("[", bundle()).unwrap_err().to_string().contains("line 1"));
+}
+
+#[test]
+fn a_filesystems_options_do_nothing_to_a_bind_mount() {
+    let fields =
+        r#""mounts": [{"destination": "/a", "source": "/b", "options": ["bind", "size=1"]}]"#;
+    let lowered = parse(&with(fields), bundle()).unwrap();
+    assert_eq!(lowered.warnings.len(), 1, "{:?}", lowered.warnings);
 }
 
 #[test]
@@ -174,7 +182,7 @@ fn conditions_on_one_argument_are_alternatives() {
 fn resources_alone_get_no_defaults() {
     let resources = parse_resources(r#"{"memory": {"limit": 5}, "pids": {"limit": 0}}"#).unwrap();
     assert_eq!(resources.value.memory.limit, Some(5));
-    assert_eq!(resources.value.pids, Some(-1));
+    assert_eq!(resources.value.pids, Some(1), "the least that lets the first process in");
     assert!(resources.value.devices.is_empty());
 }
 
