@@ -73,9 +73,22 @@ fn links_lead_somewhere() {
     for name in ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"] {
         let text = fs::read_to_string(root.join(name)).unwrap();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            assert!(target.starts_with("http") || root.join(target).exists(), "{name}: {target}");
+            if target.starts_with("http") {
+                continue;
+            }
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let there = if file.is_empty() { root.join(name) } else { root.join(file) };
+            let text = fs::read_to_string(there).unwrap_or_else(|_| panic!("{name}: {target}"));
+            let is_there = text.lines().any(|line| line.starts_with('#') && slug(line) == heading);
+            assert!(heading.is_empty() || is_there, "{name}: {target}");
         }
     }
+}
+
+/// A heading as links name it.
+fn slug(heading: &str) -> String {
+    let words = heading.trim_start_matches('#').trim().to_lowercase();
+    words.replace(' ', "-").replace(|c: char| !c.is_alphanumeric() && c != '-', "")
 }
 
 #[test]
