@@ -251,7 +251,7 @@ fn every_sample_runs() {
                 result.code(1).stderr_has("label").one_clear_line();
             }
             "nested-selinux" if !Path::new("/sys/fs/selinux/enforce").exists() => {
-                result.code(1).stderr_has("context").one_clear_line();
+                result.code(1).stderr_has("set the label");
             }
             "flat-limits" if !has_controller("hugetlb") => {
                 result.code(1).stderr_has("hugetlb").one_clear_line();

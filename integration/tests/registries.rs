@@ -5,10 +5,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     thread,
 };
 
@@ -92,29 +89,29 @@ fn a_token_that_runs_out_is_renewed_in_the_middle_of_a_pull() {
     let Some(env) = TestEnv::root() else { return };
     let built = image("renewed").build();
     let inside = built.clone();
-    let (tokens, uses) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (issued, used) = (tokens.clone(), uses.clone());
+    let uses = Arc::new(Mutex::new(Vec::new()));
+    let known = uses.clone();
     let server = Server::start(move |request| {
+        let mut uses = known.lock().unwrap();
         if request.path.starts_with("/token") {
-            let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
-            return Response::ok(
-                "application/json",
-                json!({"token": format!("token-{number}")}).to_string(),
-            );
+            uses.push(0);
+            let token = format!("token-{}", uses.len() - 1);
+            return Response::ok("application/json", json!({"token": token}).to_string());
         }
-        let current = format!("Bearer token-{}", issued.load(Ordering::SeqCst));
-        let is_right = request.header("authorization") == Some(current.as_str());
-        // After two answers the newest token is worth nothing.
-        if !is_right || used.fetch_add(1, Ordering::SeqCst) % 3 == 2 {
+        let token = request.header("authorization").and_then(|it| it.strip_prefix("Bearer token-"));
+        let used = token.and_then(|number| uses.get_mut(number.parse::<usize>().ok()?));
+        // After two answers a token is worth nothing.
+        let Some(used) = used.filter(|used| **used < 2) else {
             let host = request.header("host").unwrap_or_default();
             let realm = format!("Bearer realm=\"http://{host}/token\",service=\"test\"");
             return Response::status(401).with("WWW-Authenticate", realm);
-        }
+        };
+        *used += 1;
         serve(&inside, request)
     });
     let name = format!("{}/app:1", server.address());
     env.run(["run", "--rm", "--network", "none", &name]).success().stdout("renewed\n");
-    assert!(tokens.load(Ordering::SeqCst) >= 2, "one token was not enough");
+    assert!(uses.lock().unwrap().len() >= 2, "one token was not enough");
 }
 
 /// Plain requests go through the proxy whole; what NO_PROXY names does not.

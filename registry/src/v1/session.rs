@@ -25,6 +25,8 @@ pub(super) struct Session {
     pub(super) layers: Arc<Host>,
     pub(super) repository: String,
     pub(super) what: String,
+    /// Whether the index has heard of the repository; files behind any web server have no index.
+    is_listed: bool,
     token: Option<String>,
     /// The servers of that time remember between requests what the last one was about.
     cookies: Mutex<BTreeMap<String, String>>,
@@ -46,6 +48,7 @@ impl Session {
             index,
             repository: endpoint.repository.clone(),
             what: name.familiar(),
+            is_listed: true,
             token: None,
             cookies: Mutex::default(),
         };
@@ -59,7 +62,8 @@ impl Session {
         let is_read = call.method == Method::GET;
         let answer = session.send(&session.index, call)?;
         // Files behind any web server need no index: whether the image is there is seen by its tags.
-        if answer.status() == 404 && !is_read {
+        session.is_listed = answer.status() != 404;
+        if !session.is_listed && !is_read {
             return Err(missing());
         }
         let text = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
@@ -139,9 +143,10 @@ impl Origin for Session {
 
     fn read(&self, path: &str, each: Each<'_>) -> Result<Option<String>> {
         let mut call = self.call(Method::GET, path);
-        call.expected = &[404];
+        // A registry asks for the token that its index would have given, had it known the name.
+        call.expected = if self.is_listed { &[404] } else { &[401, 404] };
         let answer = self.send(&self.layers, call)?;
-        if answer.status() == 404 {
+        if matches!(answer.status(), 401 | 404) {
             return Err(Error::UnknownName { name: self.what.clone() });
         }
         let checksum = answer.header(PAYLOAD_CHECKSUM).map(str::to_owned);
