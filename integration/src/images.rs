@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, OnceLock},
     thread,
@@ -84,6 +84,7 @@ pub fn registry() -> &'static Registry {
         // The registry dies with the thread that started it, so that must not be a test's.
         let (sender, receiver) = std::sync::mpsc::channel();
         thread::spawn(move || {
+            sweep(Path::new("/var/tmp"));
             let directory = PathBuf::from(format!("/var/tmp/cct{}-registry", std::process::id()));
             let _ = sender.send(Registry::start(&directory, Guard::None));
             loop {
@@ -92,6 +93,18 @@ pub fn registry() -> &'static Registry {
         });
         receiver.recv().expect("the registry starts")
     })
+}
+
+/// Removes what the registries of earlier test binaries kept: nobody is left to do it when one ends.
+fn sweep(places: &Path) {
+    for entry in fs::read_dir(places).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|it| it.strip_prefix("cct")?.strip_suffix("-registry"));
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Another binary may be sweeping as well.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// The name of an image in the shared registry, pushed when first asked for.
